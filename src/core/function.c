@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "object.h"
+#include "signature.h"
+#include "text.h"
+
+struct pega_function {
+  pega_object object;
+  pega_call call;
+  void *self;
+  pega_compiled_signature *signature; /* NULL: takes anything */
+  void (*deleter)(void *self);
+  char *name; /* "" if anonymous */
+  char *doc;
+};
+
+uint32_t pega_version(void) {
+  return PEGA_VERSION_MAJOR * 10000 + PEGA_VERSION_MINOR * 100 + PEGA_VERSION_PATCH;
+}
+
+#define VERSION_TEXT_(number) #number
+#define VERSION_TEXT(number) VERSION_TEXT_(number)
+
+const char *pega_version_string(void) {
+  return VERSION_TEXT(PEGA_VERSION_MAJOR) "." VERSION_TEXT(PEGA_VERSION_MINOR) "." VERSION_TEXT(
+      PEGA_VERSION_PATCH);
+}
+
+static void destroy_function(pega_object *object) {
+  pega_function *function = (pega_function *)object;
+  if (function->deleter != NULL) function->deleter(function->self);
+  pega_signature_free(function->signature);
+  free(function->name);
+  free(function->doc);
+  free(function);
+}
+
+static pega_status check_name(const char *name, pega_error *error) {
+  char shown[96];
+  size_t size = strnlen(name, PEGA_MAX_NAME + 1);
+  if (size == 0 || size > PEGA_MAX_NAME) {
+    return pega_error_set(error, PEGA_ERROR_INVALID_ARGUMENT, NULL,
+                          "function name '%s': expected 1 to %d bytes, got %s",
+                          pega_text_short_name(name, shown), PEGA_MAX_NAME,
+                          size == 0 ? "none" : "more");
+  }
+  for (size_t i = 0; i < size; ++i) {
+    if ((unsigned char)name[i] <= ' ' || name[i] == 0x7f) {
+      return pega_error_set(error, PEGA_ERROR_INVALID_ARGUMENT, NULL,
+                            "function name '%s': byte %zu is a blank or control character",
+                            pega_text_short_name(name, shown), i);
+    }
+  }
+  return PEGA_OK;
+}
+
+/* Whether bytes past `known` are all zero, for option structs of a newer caller. */
+static bool zero_tail(const void *options, size_t size, size_t known) {
+  const unsigned char *bytes = options;
+  for (size_t i = known; i < size; ++i) {
+    if (bytes[i] != 0) return false;
+  }
+  return true;
+}
+
+pega_status pega_function_create(const pega_function_options *options, pega_function **out,
+                                 pega_error *error) {
+  if (options == NULL || out == NULL) {
+    return pega_error_set(error, PEGA_ERROR_INVALID_ARGUMENT, NULL,
+                          "pega_function_create: %s is NULL", out == NULL ? "out" : "options");
+  }
+  if (options->struct_size < sizeof *options || options->struct_size > 4096 ||
+      !zero_tail(options, options->struct_size, sizeof *options) || options->reserved != 0) {
+    return pega_error_set(error, PEGA_ERROR_VERSION, NULL,
+                          "pega_function_create: options of struct_size %" PRIu32
+                          ": expected %zu (or more with zeros after it); start from "
+                          "PEGA_FUNCTION_OPTIONS_INIT",
+                          options->struct_size, sizeof *options);
+  }
+  if (options->call == NULL) {
+    return pega_error_set(error, PEGA_ERROR_INVALID_ARGUMENT, NULL,
+                          "pega_function_create: options.call is NULL");
+  }
+  if (options->name != NULL) {
+    pega_status status = check_name(options->name, error);
+    if (status != PEGA_OK) return status;
+  }
+  const char *shown_name = options->name == NULL ? "function" : options->name;
+  pega_compiled_signature *signature = NULL;
+  if (options->signature != NULL) {
+    pega_status status = pega_signature_compile(options->signature, shown_name, &signature, error);
+    if (status != PEGA_OK) return status;
+  }
+  pega_function *function = calloc(1, sizeof *function);
+  char *name = strdup(options->name == NULL ? "" : options->name);
+  char *doc = strdup(options->doc == NULL ? "" : options->doc);
+  if (function == NULL || name == NULL || doc == NULL) {
+    free(function);
+    free(name);
+    free(doc);
+    pega_signature_free(signature);
+    return pega_error_set(error, PEGA_ERROR_OUT_OF_MEMORY, NULL, "no memory for function '%s'",
+                          shown_name);
+  }
+  pega_object_init(&function->object, PEGA_FUNCTION, destroy_function);
+  function->call = options->call;
+  function->self = options->self;
+  function->deleter = options->deleter;
+  function->signature = signature;
+  function->name = name;
+  function->doc = doc;
+  *out = function;
+  return PEGA_OK;
+}
+
+pega_function *pega_function_retain(pega_function *function) {
+  if (function != NULL) pega_object_retain(&function->object);
+  return function;
+}
+
+void pega_function_release(pega_function *function) {
+  if (function != NULL) pega_object_release(&function->object);
+}
+
+const char *pega_function_name(const pega_function *function) {
+  return function == NULL ? "" : function->name;
+}
+
+const char *pega_function_doc(const pega_function *function) {
+  return function == NULL ? "" : function->doc;
+}
+
+const pega_signature *pega_function_signature(const pega_function *function) {
+  return function == NULL || function->signature == NULL ? NULL : &function->signature->public;
+}
+
+static const char *shown_name(const pega_function *function) {
+  return function->name[0] == '\0' ? "function" : function->name;
+}
+
+const char *pega_function_signature_text(const pega_function *function) {
+  if (function == NULL) return "";
+  return function->signature == NULL ? "(...)" : function->signature->text;
+}
+
+void *pega_function_self(const pega_function *function, pega_call call) {
+  return function != NULL && call != NULL && function->call == call ? function->self : NULL;
+}
+
+/* Makes sure that the caller of a failed function learns what failed and where. */
+__attribute__((cold, noinline)) static pega_status call_failed(const pega_function *function,
+                                                               pega_status status,
+                                                               pega_error *error) {
+  bool known = strcmp(pega_status_name(status), "UNKNOWN") != 0;
+  pega_status reported = known ? status : PEGA_ERROR_CALLEE;
+  if (error == NULL) return reported;
+  if (error->status == PEGA_OK) {
+    pega_error_set(error, reported, NULL,
+                   "%s failed with status %d (%s) and said nothing more: the function returned a "
+                   "failure without filling its error",
+                   shown_name(function), (int)status, pega_status_name(status));
+  }
+  error->status = (int32_t)reported;
+  char frame[PEGA_MAX_NAME + 40];
+  int size =
+      snprintf(frame, sizeof frame, "  File \"<pega>\", line 0, in %s\n", shown_name(function));
+  if (size > 0) pega_error_append_traceback(error, frame, (size_t)size);
+  return reported;
+}
+
+__attribute__((cold, noinline)) static pega_status bad_call(const pega_function *function,
+                                                            const pega_value *args,
+                                                            int32_t num_args, pega_error *error) {
+  if (function == NULL) {
+    return pega_error_set(error, PEGA_ERROR_INVALID_ARGUMENT, NULL,
+                          "pega_function_call: function is NULL");
+  }
+  return pega_error_set(error, PEGA_ERROR_INVALID_ARGUMENT, NULL, "%s: %" PRId32 " arguments at %s",
+                        shown_name(function), num_args, args == NULL ? "NULL" : "an address");
+}
+
+pega_status pega_function_check(const pega_function *function, const pega_value *args,
+                                int32_t num_args, pega_error *error) {
+  if (function == NULL || num_args < 0 || (num_args > 0 && args == NULL)) {
+    return bad_call(function, args, num_args, error);
+  }
+  if (function->signature == NULL) return PEGA_OK;
+  return pega_signature_check(function->signature, shown_name(function), args, num_args, error);
+}
+
+pega_status pega_function_call(pega_function *function, const pega_value *args, int32_t num_args,
+                               pega_value *result, pega_error *error) {
+  pega_value returned = pega_value_none();
+  pega_status status = pega_function_check(function, args, num_args, error);
+  if (status == PEGA_OK) {
+    /* What an earlier call left behind must not pass for this one's failure. */
+    if (error != NULL && error->status != PEGA_OK) pega_error_clear(error);
+    status = function->call(function->self, args, num_args, &returned, error);
+    if (status != PEGA_OK) {
+      pega_value_release(&returned);
+      status = call_failed(function, status, error);
+    }
+  }
+  if (result != NULL) {
+    *result = returned;
+  } else {
+    pega_value_release(&returned);
+  }
+  return status;
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Compiled signatures: what a call is checked against. */
+#ifndef PEGA_CORE_SIGNATURE_H_
+#define PEGA_CORE_SIGNATURE_H_
+
+#include "pega/pega.h"
+
+enum { kMaxParams = 64, kMaxSymbols = 64 };
+
+/* A dimension: a size >= 0, kAnySize, or a symbol (its number is kFirstSymbol - dim). */
+enum { kAnySize = -1, kFirstSymbol = -2 };
+
+/* A parameter, ready for the check. ndim is -1 for any rank. */
+typedef struct pega_compiled_param {
+  int32_t ndim;
+  const int64_t *dims;
+} pega_compiled_param;
+
+/* One block: this struct, then parameters, dimensions and every string. */
+typedef struct pega_compiled_signature {
+  pega_signature public; /* `params` points into the block */
+  const pega_compiled_param *compiled;
+  int32_t num_symbols;
+  const char *symbols[kMaxSymbols];
+  char *text; /* "(a: int) -> None", on the heap */
+} pega_compiled_signature;
+
+/* Checks the description and makes a copy of it, or says what is wrong with which parameter. */
+pega_status pega_signature_compile(const pega_signature *signature, const char *function,
+                                   pega_compiled_signature **out, pega_error *error);
+void pega_signature_free(pega_compiled_signature *signature);
+
+/* Checks arguments; `function` is the name for error texts. `args` has num_args items. */
+pega_status pega_signature_check(const pega_compiled_signature *signature, const char *function,
+                                 const pega_value *args, int32_t num_args, pega_error *error);
+
+#endif /* PEGA_CORE_SIGNATURE_H_ */

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "text.h"
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void pega_text_append(pega_text *text, const char *bytes, size_t size) {
+  if (text->size < text->capacity) {
+    size_t room = text->capacity - text->size - 1;
+    size_t part = size < room ? size : room;
+    if (part > 0) memcpy(text->data + text->size, bytes, part);
+    text->data[text->size + part] = '\0';
+  }
+  text->size += size;
+}
+
+void pega_text_vprintf(pega_text *text, const char *format, va_list args) {
+  size_t room = text->size < text->capacity ? text->capacity - text->size : 0;
+  int size = vsnprintf(room > 0 ? text->data + text->size : NULL, room, format, args);
+  if (size > 0) text->size += (size_t)size;
+}
+
+void pega_text_printf(pega_text *text, const char *format, ...) {
+  va_list args;
+  va_start(args, format);
+  pega_text_vprintf(text, format, args);
+  va_end(args);
+}
+
+/* Calls `append(self, bytes, size)` for the pieces of the quoted text. */
+static void quote(void *self, void (*append)(void *self, const char *bytes, size_t size),
+                  const char *bytes, size_t size) {
+  append(self, "\"", 1);
+  size_t start = 0;
+  for (size_t i = 0; i < size; ++i) {
+    unsigned char c = (unsigned char)bytes[i];
+    char escape[8];
+    int length = 0;
+    if (c == '"' || c == '\\') {
+      length = snprintf(escape, sizeof escape, "\\%c", c);
+    } else if (c == '\n') {
+      length = snprintf(escape, sizeof escape, "\\n");
+    } else if (c < 0x20 || c == 0x7f) {
+      length = snprintf(escape, sizeof escape, "\\u%04x", c);
+    }
+    if (length > 0) {
+      append(self, bytes + start, i - start);
+      append(self, escape, (size_t)length);
+      start = i + 1;
+    }
+  }
+  append(self, bytes + start, size - start);
+  append(self, "\"", 1);
+}
+
+static void append_fixed(void *self, const char *bytes, size_t size) {
+  pega_text_append((pega_text *)self, bytes, size);
+}
+
+static void append_heap(void *self, const char *bytes, size_t size) {
+  pega_heap_text_append((pega_heap_text *)self, bytes, size);
+}
+
+void pega_text_quote(pega_text *text, const char *bytes, size_t size) {
+  quote(text, append_fixed, bytes, size);
+}
+
+void pega_heap_text_quote(pega_heap_text *text, const char *bytes, size_t size) {
+  quote(text, append_heap, bytes, size);
+}
+
+void pega_heap_text_append(pega_heap_text *text, const char *bytes, size_t size) {
+  if (text->failed) return;
+  if (size >= text->capacity - text->size) {
+    size_t capacity = text->capacity == 0 ? 128 : text->capacity;
+    while (capacity - text->size <= size) {
+      if (capacity > SIZE_MAX / 2) {
+        text->failed = 1;
+        return;
+      }
+      capacity *= 2;
+    }
+    char *data = realloc(text->data, capacity);
+    if (data == NULL) {
+      text->failed = 1;
+      return;
+    }
+    text->data = data;
+    text->capacity = capacity;
+  }
+  if (size > 0) memcpy(text->data + text->size, bytes, size);
+  text->size += size;
+  text->data[text->size] = '\0';
+}
+
+void pega_heap_text_printf(pega_heap_text *text, const char *format, ...) {
+  char buffer[512];
+  va_list args;
+  va_start(args, format);
+  va_list again;
+  va_copy(again, args);
+  int size = vsnprintf(buffer, sizeof buffer, format, args);
+  va_end(args);
+  if (size >= 0 && (size_t)size < sizeof buffer) {
+    pega_heap_text_append(text, buffer, (size_t)size);
+  } else if (size >= 0) {
+    char *heap = malloc((size_t)size + 1);
+    if (heap == NULL) {
+      text->failed = 1;
+    } else {
+      vsnprintf(heap, (size_t)size + 1, format, again);
+      pega_heap_text_append(text, heap, (size_t)size);
+      free(heap);
+    }
+  }
+  va_end(again);
+}
+
+enum { kLongestCompared = 255 };
+
+/* Edit distance, given up past `limit`. Both names are at most kLongestCompared bytes. */
+static size_t distance(const char *a, size_t a_size, const char *b, size_t b_size, size_t limit) {
+  uint16_t row[kLongestCompared + 1];
+  for (size_t j = 0; j <= b_size; ++j) row[j] = (uint16_t)j;
+  for (size_t i = 1; i <= a_size; ++i) {
+    uint16_t diagonal = row[0];
+    uint16_t least = row[0] = (uint16_t)i;
+    for (size_t j = 1; j <= b_size; ++j) {
+      uint16_t best = (uint16_t)(diagonal + (a[i - 1] != b[j - 1]));
+      if (row[j] + 1 < best) best = (uint16_t)(row[j] + 1);
+      if (row[j - 1] + 1 < best) best = (uint16_t)(row[j - 1] + 1);
+      diagonal = row[j];
+      row[j] = best;
+      if (best < least) least = best;
+    }
+    if (least > limit) return limit + 1;
+  }
+  return row[b_size];
+}
+
+const char *pega_text_nearest(const char *name, size_t count,
+                              const char *(*get)(const void *self, size_t index),
+                              const void *self) {
+  size_t size = strnlen(name, kLongestCompared + 1);
+  if (size > kLongestCompared) return NULL;
+  size_t limit = size / 3 + 1;
+  const char *nearest = NULL;
+  for (size_t i = 0; i < count; ++i) {
+    const char *candidate = get(self, i);
+    size_t candidate_size = strnlen(candidate, kLongestCompared + 1);
+    if (candidate_size > kLongestCompared) continue;
+    size_t gap = size < candidate_size ? candidate_size - size : size - candidate_size;
+    size_t found;
+    /* The last part of a dotted name is what people remember. */
+    const char *tail = strrchr(candidate, '.');
+    if (tail != NULL && strcmp(tail + 1, name) == 0) {
+      found = 0;
+    } else if (gap > limit) {
+      continue;
+    } else {
+      found = distance(name, size, candidate, candidate_size, limit);
+    }
+    if (found < limit || (found == limit && nearest == NULL)) {
+      limit = found;
+      nearest = candidate;
+    }
+    if (limit == 0) break;
+  }
+  return nearest;
+}
+
+const char *pega_text_short_name(const char *name, char buffer[96]) {
+  if (name == NULL) {
+    memcpy(buffer, "(null)", 7);
+    return buffer;
+  }
+  size_t i = 0;
+  for (; i < 80 && name[i] != '\0'; ++i) {
+    unsigned char c = (unsigned char)name[i];
+    buffer[i] = c < 0x20 || c == 0x7f ? '?' : (char)c;
+  }
+  if (name[i] != '\0') {
+    memcpy(buffer + i, "...", 3);
+    i += 3;
+  }
+  buffer[i] = '\0';
+  return buffer;
+}
