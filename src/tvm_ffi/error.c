@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "error.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/text.h"
+
+/* A chain longer than this is cut: it is a loop or a mistake. */
+enum { kMaxCauses = 32 };
+
+static const TVMFFIErrorCell *cell_of(TVMFFIObjectHandle object) {
+  return tvm_ffi_object_cell(object);
+}
+
+/* Libraries without the maker of causes have a shorter cell, without the member. */
+static TVMFFIObjectHandle cause_of(const pega_tvm_ffi *runtime, TVMFFIObjectHandle object) {
+  if (runtime->api.TVMFFIErrorCreateWithCauseAndExtraContext == NULL) return NULL;
+  return cell_of(object)->cause_chain;
+}
+
+static void fill(TVMFFIObjectHandle object, pega_error *error) {
+  const TVMFFIErrorCell *cell = cell_of(object);
+  char kind[256];
+  size_t size = cell->kind.size < sizeof kind ? cell->kind.size : sizeof kind - 1;
+  memcpy(kind, cell->kind.data, size);
+  kind[size] = '\0';
+  pega_error_set_text(error, PEGA_ERROR_CALLEE, kind, cell->message.data, cell->message.size);
+  pega_error_append_traceback(error, cell->backtrace.data, cell->backtrace.size);
+}
+
+/* Fills the causes from the last one up, as each is moved into the one that it caused. */
+static void fill_causes(const pega_tvm_ffi *runtime, TVMFFIObjectHandle object, pega_error *error) {
+  TVMFFIObjectHandle causes[kMaxCauses];
+  int count = 0;
+  for (object = cause_of(runtime, object); object != NULL && count < kMaxCauses;
+       object = cause_of(runtime, object)) {
+    causes[count++] = object;
+  }
+  pega_error cause = PEGA_ERROR_INIT;
+  for (int i = count - 1; i >= 0; --i) {
+    pega_error next = PEGA_ERROR_INIT;
+    fill(causes[i], &next);
+    if (i < count - 1) pega_error_set_cause(&next, &cause);
+    cause = next;
+  }
+  if (count > 0) pega_error_set_cause(error, &cause);
+}
+
+pega_status tvm_ffi_error_take(pega_tvm_ffi *runtime, const char *what, int code,
+                               pega_error *error) {
+  TVMFFIObjectHandle object = NULL;
+  if (code != kTvmFfiFrontendError) runtime->api.TVMFFIErrorMoveFromRaised(&object);
+  if (what == NULL || what[0] == '\0') what = "TVM FFI function";
+  if (object == NULL) {
+    pega_error_set(
+        error, PEGA_ERROR_CALLEE, NULL,
+        code == kTvmFfiFrontendError
+            ? "%s returned %d: an error is pending in the frontend language that called "
+              "or was called (a Python exception or signal, say); hand the failure back "
+              "to it"
+            : "%s returned %d but set no error: the callee failed without saying why; it "
+              "must call TVMFFIErrorSetRaised before it returns non-zero",
+        what, code);
+    if (error != NULL) error->code = code;
+    return PEGA_ERROR_CALLEE;
+  }
+  if (error == NULL) {
+    runtime->release(object);
+    return PEGA_ERROR_CALLEE;
+  }
+  fill(object, error);
+  fill_causes(runtime, object, error);
+  error->code = code;
+  pega_error_attach(error, runtime, object, runtime->release);
+  return PEGA_ERROR_CALLEE;
+}
+
+static TVMFFIByteArray bytes_of(const char *text) { return (TVMFFIByteArray){text, strlen(text)}; }
+
+/* Makes an error object; `cause` is borrowed. NULL when there is no memory. */
+static TVMFFIObjectHandle make(pega_tvm_ffi *runtime, const pega_error *error,
+                               TVMFFIObjectHandle cause) {
+  TVMFFIByteArray kind = bytes_of(pega_error_kind(error));
+  if (kind.size == 0) kind = bytes_of("RuntimeError");
+  TVMFFIByteArray message = bytes_of(pega_error_message(error));
+  TVMFFIByteArray traceback = bytes_of(pega_error_traceback(error));
+  TVMFFIObjectHandle made = NULL;
+  int code;
+  if (runtime->api.TVMFFIErrorCreateWithCauseAndExtraContext != NULL) {
+    code = runtime->api.TVMFFIErrorCreateWithCauseAndExtraContext(&kind, &message, &traceback,
+                                                                  cause, NULL, &made);
+  } else {
+    /* This runtime's errors have no cause: the text tells of it. */
+    pega_heap_text text = {NULL, 0, 0, 0};
+    const pega_error *next = pega_error_cause(error);
+    if (next != NULL) pega_heap_text_printf(&text, "%s", pega_error_message(error));
+    for (int depth = 0; next != NULL && depth < kMaxCauses; ++depth) {
+      pega_heap_text_printf(&text, "\nCaused by %s: %s", pega_error_kind(next),
+                            pega_error_message(next));
+      next = pega_error_cause(next);
+    }
+    if (text.data != NULL && !text.failed) message = bytes_of(text.data);
+    code = runtime->api.TVMFFIErrorCreate(&kind, &message, &traceback, &made);
+    free(text.data);
+  }
+  return code == 0 ? made : NULL;
+}
+
+static TVMFFIObjectHandle make_with_causes(pega_tvm_ffi *runtime, const pega_error *error) {
+  const pega_error *chain[kMaxCauses];
+  int count = 0;
+  for (; error != NULL && count < kMaxCauses; error = pega_error_cause(error)) {
+    chain[count++] = error;
+  }
+  TVMFFIObjectHandle made = NULL;
+  for (int i = count - 1; i >= 0; --i) {
+    TVMFFIObjectHandle next = NULL;
+    /* Without causes only the outermost is made: its text holds the rest. */
+    if (i == 0 || runtime->api.TVMFFIErrorCreateWithCauseAndExtraContext != NULL) {
+      next = make(runtime, chain[i], made);
+    }
+    if (made != NULL) runtime->release(made);
+    made = next;
+  }
+  return made;
+}
+
+int tvm_ffi_error_raise(pega_tvm_ffi *runtime, pega_error *error) {
+  TVMFFIObjectHandle object = pega_error_payload(error, runtime);
+  if (object != NULL) {
+    /* The very object that came in goes out, told of the functions that it passed. */
+    runtime->api.TVMFFIObjectIncRef(object);
+    TVMFFIByteArray traceback = bytes_of(pega_error_traceback(error));
+    cell_of(object)->update_backtrace(object, &traceback, kTVMFFIBacktraceUpdateModeReplace);
+  } else if (error->status == PEGA_ERROR_CALLEE && error->code == kTvmFfiFrontendError) {
+    return kTvmFfiFrontendError;
+  } else {
+    object = make_with_causes(runtime, error);
+  }
+  if (object == NULL) {
+    runtime->api.TVMFFIErrorSetRaisedFromCStr("MemoryError", "no memory for an error object");
+    return -1;
+  }
+  runtime->api.TVMFFIErrorSetRaised(object);
+  runtime->release(object);
+  return -1;
+}
