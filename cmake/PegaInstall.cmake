@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+# cmake --install: libraries, headers, the CMake package with its components, pkg-config files.
+include(CMakePackageConfigHelpers)
+
+set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/pega)
+
+set_target_properties(pega PROPERTIES EXPORT_NAME pega)
+install(TARGETS pega EXPORT pega_core
+  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(EXPORT pega_core NAMESPACE pega:: FILE pega-core-targets.cmake DESTINATION ${package_dir})
+install(FILES include/pega/pega.h include/pega/dlpack.h include/pega/qwen35.h
+  DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/pega)
+
+# Paths for pkg-config files: relative to the prefix where they can be.
+foreach(dir LIBDIR INCLUDEDIR)
+  if(IS_ABSOLUTE "${CMAKE_INSTALL_${dir}}")
+    set(pc_${dir} "${CMAKE_INSTALL_${dir}}")
+  else()
+    set(pc_${dir} "\${prefix}/${CMAKE_INSTALL_${dir}}")
+  endif()
+endforeach()
+configure_file(cmake/pega.pc.in ${PROJECT_BINARY_DIR}/pega.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/pega.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+if(PEGA_TVM_FFI)
+  set_target_properties(pega_tvm_ffi PROPERTIES EXPORT_NAME tvm_ffi)
+  install(TARGETS pega_tvm_ffi EXPORT pega_tvm_ffi
+    LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+  install(EXPORT pega_tvm_ffi NAMESPACE pega:: FILE pega-tvm_ffi-targets.cmake DESTINATION ${package_dir})
+  install(FILES include/pega/tvm_ffi.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/pega)
+  configure_file(cmake/pega_tvm_ffi.pc.in ${PROJECT_BINARY_DIR}/pega_tvm_ffi.pc @ONLY)
+  install(FILES ${PROJECT_BINARY_DIR}/pega_tvm_ffi.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+endif()
+
+configure_package_config_file(cmake/pega-config.cmake.in ${PROJECT_BINARY_DIR}/pega-config.cmake
+  INSTALL_DESTINATION ${package_dir})
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/pega-config-version.cmake
+  COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/pega-config.cmake ${PROJECT_BINARY_DIR}/pega-config-version.cmake
+  DESTINATION ${package_dir})
+install(FILES LICENSE README.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
