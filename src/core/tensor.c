@@ -249,7 +249,7 @@ static void delete_export_versioned(DLManagedTensorVersioned *self) {
 
 pega_status pega_tensor_to_dlpack(const pega_value *value, DLManagedTensor **out,
                                   pega_error *error) {
-  pega_tensor_object *tensor;
+  pega_tensor_object *tensor = NULL;
   pega_status status = exportable(value, out, &tensor, error);
   if (status != PEGA_OK) return status;
   if ((tensor->flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0) {
@@ -273,7 +273,7 @@ pega_status pega_tensor_to_dlpack(const pega_value *value, DLManagedTensor **out
 
 pega_status pega_tensor_to_dlpack_versioned(const pega_value *value, DLManagedTensorVersioned **out,
                                             pega_error *error) {
-  pega_tensor_object *tensor;
+  pega_tensor_object *tensor = NULL;
   pega_status status = exportable(value, out, &tensor, error);
   if (status != PEGA_OK) return status;
   size_t room = tensor->view.strides == NULL ? PEGA_MAX_RANK * sizeof(int64_t) : 0;
