@@ -1,0 +1,28 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# pin.sh: rewrite every pin file beside this script from requirements.in and the versions named
+# here. Needs uv (`python3 -m pip install uv`). `./dev` installs from the pin files and from
+# nothing else; one pin file fits CPython 3.10 to 3.15 on x86-64 and aarch64.
+set -eu
+cd "$(dirname "$0")"
+
+# The TVM FFI runtimes that the bridge is tested on: the oldest supported, one between, the newest.
+tvm_ffi_versions="0.1.0 0.1.12 0.1.15.post2"
+# The same release as Debian 12's, so that both format alike.
+clang_format_version=14.0.6
+
+pin() { # pin OUTPUT [OPTION...] < requirements
+    out=$1
+    shift
+    uv pip compile --quiet --universal --python-version 3.10 --no-python-downloads \
+        --generate-hashes --only-binary :all: --no-emit-package colorama \
+        --custom-compile-command tools/python/pin.sh --output-file "$out" "$@" -
+    echo "wrote tools/python/$out"
+}
+
+pin requirements.txt --upgrade <requirements.in
+echo "clang-format==$clang_format_version" | pin clang-format.txt --no-deps
+rm -f wheels/apache-tvm-ffi-*.txt
+for version in $tvm_ffi_versions; do
+    echo "apache-tvm-ffi==$version" | pin "wheels/apache-tvm-ffi-$version.txt" --no-deps
+done
