@@ -55,13 +55,10 @@ typedef enum pega_tvm_ffi_source {
   PEGA_TVM_FFI_SYSTEM = 5       /**< the dynamic loader's search for libtvm_ffi.so */
 } pega_tvm_ffi_source;
 
-/** \brief Open a runtime although another copy is in the process, with a registry of its own. */
-#define PEGA_TVM_FFI_ALLOW_SECOND_COPY 1u
-
 /** \brief How to open a runtime. */
 typedef struct pega_tvm_ffi_options {
   uint32_t struct_size;     /**< sizeof(pega_tvm_ffi_options) */
-  uint32_t flags;           /**< PEGA_TVM_FFI_ALLOW_SECOND_COPY or 0 */
+  uint32_t flags;           /**< 0 */
   const char *library_path; /**< the library to open and no other; NULL to search */
 } pega_tvm_ffi_options;
 
@@ -74,7 +71,8 @@ typedef struct pega_tvm_ffi_options {
  * Order: library_path, then $PEGA_TVM_FFI_LIBRARY, then a copy in the process, then the build's,
  * then the system's. The first two are choices: if one is set and fails, nothing else is tried. A
  * library is taken if it reports a version from 0.1.0 up to, not including, 0.2.0 and has every
- * symbol that the bridge needs. On failure the text lists each path that was tried and why it
+ * symbol that the bridge needs. A second copy beside one that is in the process is refused: the two
+ * would not see each other's functions. On failure the text lists each path that was tried and why it
  * failed.
  *
  * A library that installs a SIGSEGV handler when it is loaded (libtvm_ffi.so does) has it taken out

@@ -108,7 +108,7 @@ pega_status pega_tensor_validate(const DLTensor *tensor, pega_error *error) {
     char name[PEGA_NAME_SIZE];
     return pega_error_set(error, PEGA_ERROR_LAYOUT, NULL,
                           "tensor data + byte_offset is 0x%" PRIxPTR
-                          ": expected a multiple of %zu bytes, the size of %s",
+                          ": expected an address aligned to %zu bytes, as %s needs",
                           address, alignment, pega_dtype_name(tensor->dtype, name));
   }
   return PEGA_OK;

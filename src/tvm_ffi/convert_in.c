@@ -263,7 +263,7 @@ static pega_status from_view(pega_tvm_ffi *runtime, const TVMFFIAny *any, pega_v
   switch (any->type_index) {
     case kTVMFFIDLTensorPtr:
       *out = pega_value_tensor(any->v_ptr);
-      return PEGA_OK;
+      return pega_tensor_validate(any->v_ptr, error);
     case kTVMFFIRawStr:
       *out = pega_value_string(any->v_c_str);
       return PEGA_OK;

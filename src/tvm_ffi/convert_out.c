@@ -60,9 +60,18 @@ static pega_status convert_tensor(pega_tvm_ffi *runtime, const pega_value *value
     return PEGA_OK;
   }
   if ((value->flags & PEGA_VALUE_COUNTED) == 0) {
+    /* Foreign code trusts a descriptor; counted tensors were checked when they were made. */
+    pega_status valid = pega_tensor_validate(value->as.tensor, error);
+    if (valid != PEGA_OK) return valid;
     out->type_index = kTVMFFIDLTensorPtr;
     out->v_ptr = value->as.tensor;
     return PEGA_OK;
+  }
+  if ((pega_tensor_flags(value) & DLPACK_FLAG_BITMASK_READ_ONLY) != 0) {
+    return pega_error_set(
+        error, PEGA_ERROR_UNSUPPORTED, NULL,
+        "the tensor is read-only, which a TVM FFI Tensor cannot say; pass a copy, or "
+        "its DLTensor (pega_value_as_tensor) if the callee only reads");
   }
   DLManagedTensorVersioned *managed;
   pega_status status = pega_tensor_to_dlpack_versioned(value, &managed, error);

@@ -102,6 +102,41 @@ static pega_status copy_segment_rest(const char *path, int fd, Elf *elf, uint64_
                         kLibraryBin);
 }
 
+/* The loader maps segments past the end of a file that was cut off, and faults when it reads them. */
+static pega_status check_segments(const char *path, uint64_t file_size, Elf *elf,
+                                  pega_error *error) {
+  size_t count = 0;
+  GElf_Ehdr header;
+  uint64_t sections_end;
+  if (gelf_getehdr(elf, &header) == NULL ||
+      __builtin_add_overflow(header.e_shoff, (uint64_t)header.e_shnum * header.e_shentsize,
+                             &sections_end) ||
+      sections_end > file_size) {
+    return pega_error_set(error, PEGA_ERROR_FORMAT, NULL,
+                          "%s: cut off: its table of sections ends past the file's %" PRIu64
+                          " bytes; copy or install it again",
+                          path, file_size);
+  }
+  if (elf_getphdrnum(elf, &count) != 0 || count == 0) {
+    return pega_error_set(error, PEGA_ERROR_FORMAT, NULL,
+                          "%s: not a shared library: it has no program headers (damaged, or an "
+                          "object file)",
+                          path);
+  }
+  for (size_t i = 0; i < count; ++i) {
+    GElf_Phdr segment;
+    uint64_t end;
+    if (gelf_getphdr(elf, (int)i, &segment) == NULL) continue;
+    if (__builtin_add_overflow(segment.p_offset, segment.p_filesz, &end) || end > file_size) {
+      return pega_error_set(error, PEGA_ERROR_FORMAT, NULL,
+                            "%s: cut off: segment %zu has %" PRIu64 " bytes at %" PRIu64
+                            ", the file has %" PRIu64 "; copy or install it again",
+                            path, i, segment.p_filesz, segment.p_offset, file_size);
+    }
+  }
+  return PEGA_OK;
+}
+
 static pega_status read_symbols(const char *path, int fd, Elf *elf, elf_file *out,
                                 pega_error *error) {
   for (Elf_Scn *section = elf_nextscn(elf, NULL); section != NULL;
@@ -136,7 +171,7 @@ out_of_memory:
 }
 
 /* Opens a regular file; a pipe or a folder must neither block nor be read. */
-static pega_status open_file(const char *path, int *fd, pega_error *error) {
+static pega_status open_file(const char *path, int *fd, uint64_t *size, pega_error *error) {
   *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   struct stat status;
   if (*fd < 0 || fstat(*fd, &status) != 0) {
@@ -153,13 +188,15 @@ static pega_status open_file(const char *path, int *fd, pega_error *error) {
     return pega_error_set(error, PEGA_ERROR_FORMAT, NULL, "%s: not a shared library: it is %s",
                           path, S_ISDIR(status.st_mode) ? "a folder" : "no regular file");
   }
+  *size = (uint64_t)status.st_size;
   return PEGA_OK;
 }
 
 pega_status elf_file_read(const char *path, elf_file *out, pega_error *error) {
   memset(out, 0, sizeof *out);
   int fd;
-  pega_status status = open_file(path, &fd, error);
+  uint64_t size;
+  pega_status status = open_file(path, &fd, &size, error);
   if (status != PEGA_OK) return status;
   elf_version(EV_CURRENT);
   Elf *elf = elf_begin(fd, ELF_C_READ, NULL);
@@ -168,6 +205,7 @@ pega_status elf_file_read(const char *path, elf_file *out, pega_error *error) {
                             elf_errmsg(-1));
   } else {
     status = check_header(path, elf, error);
+    if (status == PEGA_OK) status = check_segments(path, size, elf, error);
     if (status == PEGA_OK) status = read_symbols(path, fd, elf, out, error);
     elf_end(elf);
   }

@@ -19,13 +19,20 @@ static TVMFFIObjectHandle cause_of(const pega_tvm_ffi *runtime, TVMFFIObjectHand
   return cell_of(object)->cause_chain;
 }
 
-static void fill(TVMFFIObjectHandle object, pega_error *error) {
+static void fill(TVMFFIObjectHandle object, const char *what, pega_error *error) {
   const TVMFFIErrorCell *cell = cell_of(object);
   char kind[256];
   size_t size = cell->kind.size < sizeof kind ? cell->kind.size : sizeof kind - 1;
   memcpy(kind, cell->kind.data, size);
   kind[size] = '\0';
-  pega_error_set_text(error, PEGA_ERROR_CALLEE, kind, cell->message.data, cell->message.size);
+  const char *shown_kind = kind[0] == '\0' ? "RuntimeError" : kind;
+  if (cell->message.size == 0) {
+    pega_error_set(error, PEGA_ERROR_CALLEE, shown_kind,
+                   "%s failed with an error without a message", what);
+  } else {
+    pega_error_set_text(error, PEGA_ERROR_CALLEE, shown_kind, cell->message.data,
+                        cell->message.size);
+  }
   pega_error_append_traceback(error, cell->backtrace.data, cell->backtrace.size);
 }
 
@@ -40,7 +47,7 @@ static void fill_causes(const pega_tvm_ffi *runtime, TVMFFIObjectHandle object, 
   pega_error cause = PEGA_ERROR_INIT;
   for (int i = count - 1; i >= 0; --i) {
     pega_error next = PEGA_ERROR_INIT;
-    fill(causes[i], &next);
+    fill(causes[i], "the cause", &next);
     if (i < count - 1) pega_error_set_cause(&next, &cause);
     cause = next;
   }
@@ -69,7 +76,7 @@ pega_status tvm_ffi_error_take(pega_tvm_ffi *runtime, const char *what, int code
     runtime->release(object);
     return PEGA_ERROR_CALLEE;
   }
-  fill(object, error);
+  fill(object, what, error);
   fill_causes(runtime, object, error);
   error->code = code;
   pega_error_attach(error, runtime, object, runtime->release);

@@ -29,6 +29,12 @@ static int call_exported(void *data, const TVMFFIAny *any, int32_t num_args, TVM
   stack_args[0] = pega_value_none();
   pega_error error;
   pega_error_init(&error);
+  if (num_args < 0 || (num_args > 0 && any == NULL)) {
+    pega_error_set(&error, PEGA_ERROR_INVALID_ARGUMENT, NULL, "%s: %" PRId32 " arguments at %s",
+                   pega_function_name(self->function), num_args,
+                   any == NULL ? "NULL" : "an address");
+    return fail(runtime, &error);
+  }
   if (num_args > kStackArgs) {
     args = malloc((size_t)num_args * sizeof *args);
     if (args == NULL) {
@@ -176,18 +182,24 @@ static void append_param(pega_heap_text *text, const pega_param *param) {
   pega_heap_text_append(text, "}", 1);
 }
 
-/* JSON with TVM FFI's own "type_schema" and pega's richer signature beside it. */
+/* JSON with TVM FFI's own "type_schema" and pega's richer signature beside it. The doc is in it too:
+ * TVM FFI keeps docs, but has no function that gives one back. */
 static char *metadata_of(const pega_tvm_ffi *runtime, const pega_function *function) {
   pega_heap_text text = {NULL, 0, 0, 0};
   const pega_signature *signature = pega_function_signature(function);
+  const char *doc = pega_function_doc(function);
+  if (doc[0] == '\0') doc = NULL;
   if (signature == NULL) {
-    pega_heap_text_printf(&text, "{\"type_schema\":\"{\\\"type\\\":\\\"ffi.Function\\\"}\"}");
+    pega_heap_text_printf(&text, "{\"type_schema\":\"{\\\"type\\\":\\\"ffi.Function\\\"}\"");
+    append_member(&text, "pega_doc", doc);
+    pega_heap_text_append(&text, "}", 1);
   } else {
     pega_heap_text schema = {NULL, 0, 0, 0};
     const char *line = pega_function_signature_text(function);
     append_schema(&schema, runtime, signature);
     pega_heap_text_printf(&text, "{\"type_schema\":");
     pega_heap_text_quote(&text, schema.data == NULL ? "" : schema.data, schema.size);
+    append_member(&text, "pega_doc", doc);
     append_member(&text, "pega_signature", line);
     pega_heap_text_printf(&text, ",\"pega_params\":[");
     for (int32_t i = 0; i < signature->num_params; ++i) {
@@ -230,14 +242,21 @@ static pega_status register_locked(pega_tvm_ffi *runtime, const TVMFFIMethodInfo
   return PEGA_OK;
 }
 
+/* The rule of pega's own names, so that a global can be imported under the name it has. */
 static pega_status check_global_name(const char *name, pega_error *error) {
-  size_t size = strnlen(name, PEGA_MAX_NAME + 1);
-  if (size > 0 && size <= PEGA_MAX_NAME) return PEGA_OK;
   char shown[96];
-  return pega_error_set(error, PEGA_ERROR_INVALID_ARGUMENT, NULL,
-                        "global function name '%s': expected 1 to %d bytes, got %s",
-                        pega_text_short_name(name, shown), PEGA_MAX_NAME,
-                        size == 0 ? "none" : "more");
+  size_t size = strnlen(name, PEGA_MAX_NAME + 1);
+  bool blank = false;
+  for (size_t i = 0; i < size; ++i) blank |= (unsigned char)name[i] <= ' ' || name[i] == 0x7f;
+  if (size > 0 && size <= PEGA_MAX_NAME && !blank) return PEGA_OK;
+  return pega_error_set(
+      error, PEGA_ERROR_INVALID_ARGUMENT, NULL,
+      "global function name '%s': expected 1 to %d bytes without blanks or control "
+      "characters, got %s",
+      pega_text_short_name(name, shown), PEGA_MAX_NAME,
+      size == 0 ? "none"
+      : blank   ? "one with"
+                : "more");
 }
 
 pega_status pega_tvm_ffi_export(pega_tvm_ffi *runtime, const char *name, pega_function *function,

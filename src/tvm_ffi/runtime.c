@@ -218,8 +218,9 @@ static bool publish(const char *path) {
   return dlopen(path, RTLD_NOW | RTLD_GLOBAL | RTLD_NOLOAD | RTLD_NODELETE) != NULL;
 }
 
-static pega_status refuse_second_copy(const char *path, uint32_t flags, pega_error *error) {
-  if ((flags & PEGA_TVM_FFI_ALLOW_SECOND_COPY) != 0) return PEGA_OK;
+/* Two copies keep two registries, and their C++ symbols get into each other's way: copies of two
+ * versions have been seen to end the process. */
+static pega_status refuse_second_copy(const char *path, pega_error *error) {
   tvm_ffi_copy copies[kMaxRuntimes];
   size_t count = tvm_ffi_find_copies(copies, kMaxRuntimes);
   if (count > kMaxRuntimes) count = kMaxRuntimes;
@@ -230,7 +231,7 @@ static pega_status refuse_second_copy(const char *path, uint32_t flags, pega_err
     status = pega_error_set(error, PEGA_ERROR_ALREADY_EXISTS, NULL,
                             "%s: another copy of TVM FFI is in the process already: %s; two copies "
                             "keep two registries and do not see each other's functions; use that "
-                            "one, or set PEGA_TVM_FFI_ALLOW_SECOND_COPY",
+                            "one",
                             path, copies[0].path);
   }
   tvm_ffi_free_copies(copies, count);
@@ -238,8 +239,8 @@ static pega_status refuse_second_copy(const char *path, uint32_t flags, pega_err
 }
 
 /* Opens the library file at `path`. */
-static pega_status open_file(const char *path, pega_tvm_ffi_source source, uint32_t flags,
-                             pega_tvm_ffi **out, pega_error *error) {
+static pega_status open_file(const char *path, pega_tvm_ffi_source source, pega_tvm_ffi **out,
+                             pega_error *error) {
   elf_file file;
   pega_status status = elf_file_read(path, &file, error);
   if (status != PEGA_OK) return status;
@@ -248,7 +249,7 @@ static pega_status open_file(const char *path, pega_tvm_ffi_source source, uint3
                : missing_symbol(path, "TVMFFIGetVersion", error);
   bool whole = status == PEGA_OK && check_symbols(path, &file, error) == PEGA_OK;
   elf_file_free(&file);
-  if (status == PEGA_OK) status = refuse_second_copy(path, flags, error);
+  if (status == PEGA_OK) status = refuse_second_copy(path, error);
   if (status != PEGA_OK) return status;
   char real[PATH_MAX];
   if (realpath(path, real) == NULL) {
@@ -305,7 +306,7 @@ static pega_status open_in_process(pega_tvm_ffi **out, pega_error *error) {
   return status;
 }
 
-static pega_status open_system(uint32_t flags, pega_tvm_ffi **out, pega_error *error) {
+static pega_status open_system(pega_tvm_ffi **out, pega_error *error) {
   void *library = load_keeping_handler("libtvm_ffi.so", RTLD_LAZY | RTLD_LOCAL);
   struct link_map *map = NULL;
   if (library == NULL || dlinfo(library, RTLD_DI_LINKMAP, &map) != 0) {
@@ -316,7 +317,7 @@ static pega_status open_system(uint32_t flags, pega_tvm_ffi **out, pega_error *e
   char path[PATH_MAX];
   bool known = realpath(map->l_name, path) != NULL;
   pega_status status =
-      known ? open_file(path, PEGA_TVM_FFI_SYSTEM, flags, out, error)
+      known ? open_file(path, PEGA_TVM_FFI_SYSTEM, out, error)
             : pega_error_set(error, PEGA_ERROR_IO, NULL, "%s: errno %d", map->l_name, errno);
   dlclose(library);
   return status;
@@ -325,7 +326,6 @@ static pega_status open_system(uint32_t flags, pega_tvm_ffi **out, pega_error *e
 /* ------------------------------------------------------------------------------ the search -- */
 
 typedef struct search {
-  uint32_t flags;
   pega_heap_text report; /* a line for each place that was looked at */
   bool chosen;           /* somebody named the library: nothing else was tried */
   pega_status status;    /* of the most telling failure */
@@ -362,12 +362,12 @@ static bool try_place(search *state, pega_tvm_ffi_source source, const char *pat
   if (source == PEGA_TVM_FFI_PROCESS) {
     status = open_in_process(&state->found, &error);
   } else if (source == PEGA_TVM_FFI_SYSTEM) {
-    status = open_system(state->flags, &state->found, &error);
+    status = open_system(&state->found, &error);
   } else if (path[0] == '\0') {
     status = pega_error_set(&error, choice ? PEGA_ERROR_INVALID_ARGUMENT : PEGA_ERROR_NOT_FOUND,
                             NULL, choice ? "the path is empty" : "none");
   } else {
-    status = open_file(path, source, state->flags, &state->found, &error);
+    status = open_file(path, source, &state->found, &error);
   }
   note(state, source, status, &error);
   pega_error_clear(&error);
@@ -403,7 +403,7 @@ static pega_status check_options(const pega_tvm_ffi_options *options, pega_error
                           ": expected %zu; start from PEGA_TVM_FFI_OPTIONS_INIT",
                           options->struct_size, sizeof *options);
   }
-  if ((options->flags & ~PEGA_TVM_FFI_ALLOW_SECOND_COPY) != 0) {
+  if (options->flags != 0) {
     return pega_error_set(error, PEGA_ERROR_INVALID_ARGUMENT, NULL,
                           "pega_tvm_ffi_open: unknown flags 0x%x", options->flags);
   }
@@ -418,7 +418,7 @@ pega_status pega_tvm_ffi_open(const pega_tvm_ffi_options *options, pega_tvm_ffi 
   }
   pega_status status = check_options(options, error);
   if (status != PEGA_OK) return status;
-  search state = {.flags = options == NULL ? 0 : options->flags};
+  search state = {.found = NULL};
   run_search(&state, options == NULL ? NULL : options->library_path);
   if (state.found == NULL) {
     /* Nothing anywhere is "unavailable"; a choice that failed, or a library that is there and was
@@ -462,7 +462,7 @@ pega_status pega_tvm_ffi_search_report(const pega_tvm_ffi_options *options, pega
   }
   pega_status status = check_options(options, error);
   if (status != PEGA_OK) return status;
-  search state = {.flags = options == NULL ? 0 : options->flags};
+  search state = {.found = NULL};
   run_search(&state, options == NULL ? NULL : options->library_path);
   if (state.report.failed || state.report.data == NULL) {
     status = pega_error_set(error, PEGA_ERROR_OUT_OF_MEMORY, NULL, "no memory for the report");
