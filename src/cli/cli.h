@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * \file cli.h
+ * \brief The command line `pega`: its commands, their options, and how one ends.
+ *
+ * main.c holds the table of commands and options.c the table of options; help, parsing and dispatch
+ * all come from the two. A command is one function in a file of its own, over public headers only.
+ */
+#ifndef PEGA_CLI_H_
+#define PEGA_CLI_H_
+
+#include <stdbool.h>
+
+#include <pega/pega.h>
+
+/** \brief Exit codes of the process. */
+typedef enum cli_exit {
+  CLI_DONE = 0,
+  CLI_FAILED = 1, /**< the command line was understood, the work failed */
+  CLI_MISUSE = 2  /**< the command line itself is wrong */
+} cli_exit;
+
+/** \brief Bits that say which options a command takes. */
+enum {
+  CLI_OPTION_HELP = 1,
+  CLI_OPTION_JSON = 2,
+  CLI_OPTION_MODULE = 4,
+  CLI_OPTION_TVM_FFI = 8,          /**< --tvm-ffi[=LIB]: the runtime's globals too */
+  CLI_OPTION_TVM_FFI_LIBRARY = 16, /**< --tvm-ffi LIB: which runtime */
+  CLI_OPTION_OUTPUT = 32,
+  CLI_OPTION_BATCHES = 64
+};
+
+/** \brief A parsed command line. Text is borrowed from argv. */
+typedef struct cli_options {
+  bool help;
+  bool json;
+  bool tvm_ffi;                /**< --tvm-ffi was given */
+  const char *tvm_ffi_library; /**< its LIB, or NULL */
+  const char *module;
+  const char *output;
+  int32_t batches; /**< 0 for the command's own number */
+  char **args;     /**< what is no option, in order */
+  int num_args;
+} cli_options;
+
+/** \brief A command. */
+typedef struct cli_command {
+  const char *name;
+  const char *usage;   /**< what follows the name */
+  const char *summary; /**< one line */
+  const char *details; /**< the rest of the help, or "" */
+  unsigned options;    /**< CLI_OPTION_* bits */
+  int min_args;
+  int max_args; /**< -1 for any number */
+  /**
+   * Prints to stdout and returns CLI_DONE; or fills `error`, which is empty on entry and never
+   * NULL, and returns another code. With no error filled what was printed says it all.
+   */
+  cli_exit (*run)(const cli_options *options, pega_error *error);
+} cli_command;
+
+/**
+ * \brief Parses the words after the command's name.
+ *
+ * Options may stand anywhere. A word like -2.5 is an argument, and so is everything after "--".
+ * \param words argv from the command's name on; may be permuted.
+ * \param out Its args are owned: give them back with cli_options_clear(), on failure too.
+ */
+cli_exit cli_options_parse(const cli_command *command, int num_words, char **words,
+                           cli_options *out, pega_error *error);
+void cli_options_clear(cli_options *options);
+/** \brief Prints the options of a command for its help, a line each. */
+void cli_options_help(unsigned options);
+
+/** \brief Fills `error` with a text about the command line, and returns CLI_MISUSE. */
+cli_exit cli_misuse(pega_error *error, const char *format, ...) PEGA_PRINTF(2, 3);
+
+cli_exit cli_doctor(const cli_options *options, pega_error *error);
+cli_exit cli_list(const cli_options *options, pega_error *error);
+cli_exit cli_info(const cli_options *options, pega_error *error);
+cli_exit cli_call(const cli_options *options, pega_error *error);
+cli_exit cli_bench(const cli_options *options, pega_error *error);
+cli_exit cli_help(const cli_options *options, pega_error *error);
+
+#endif  // PEGA_CLI_H_

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli.h"
+#include "print.h"
+
+static const cli_command COMMANDS[] = {
+    {"doctor", "[OPTION...]", "say what is found here: build, runtime, driver, devices, CPU",
+     "A missing GPU or TVM FFI runtime is no failure. The exit code is 1 if something that was found\n"
+     "does not work.\n",
+     CLI_OPTION_TVM_FFI_LIBRARY | CLI_OPTION_JSON | CLI_OPTION_HELP, 0, 0, cli_doctor},
+    {"list", "[OPTION...]", "list functions with their signatures",
+     "Without options: the functions of the registry. With --module: those of the module.\n",
+     CLI_OPTION_MODULE | CLI_OPTION_TVM_FFI | CLI_OPTION_JSON | CLI_OPTION_HELP, 0, 0, cli_list},
+    {"info", "NAME [OPTION...]", "describe a function and its parameters", "",
+     CLI_OPTION_MODULE | CLI_OPTION_TVM_FFI | CLI_OPTION_JSON | CLI_OPTION_HELP, 1, 1, cli_info},
+    {"call", "NAME [ARG...] [OPTION...]", "call a function",
+     "An ARG is read by the type that the function's signature gives it, or is one of:\n"
+     "  3  -2.5  0x10  true  none      a number, bool or none\n"
+     "  str:TEXT  bytes:HEX            a string, bytes\n"
+     "  ptr:0x10  dtype:float32        a pointer, an element type\n"
+     "  device:cpu:0  fn:NAME          a device, a function of the registry\n"
+     "  @FILE.safetensors:TENSOR       a tensor of a file, copied into private memory\n"
+     "  @FILE.safetensors              the file's only tensor\n"
+     "  zeros:bfloat16[128,2,64]       a new tensor\n"
+     "Output tensors (parameters that the call writes; without a signature each zeros:... one; a\n"
+     "tensor that the function returns) are written to -o FILE under the parameter's name, or argN\n"
+     "without a signature; a returned one is \"result\".\n",
+     CLI_OPTION_MODULE | CLI_OPTION_TVM_FFI | CLI_OPTION_OUTPUT | CLI_OPTION_JSON | CLI_OPTION_HELP,
+     1, -1, cli_call},
+    {"bench", "call [OPTION...]", "measure the library on this machine",
+     "  call    ns per call of a no-op through each boundary: median, least and most of the batches\n",
+     CLI_OPTION_TVM_FFI_LIBRARY | CLI_OPTION_BATCHES | CLI_OPTION_JSON | CLI_OPTION_HELP, 1, 1,
+     cli_bench},
+    {"help", "[COMMAND]", "print this help, or a command's", "", CLI_OPTION_HELP, 0, 1, cli_help},
+};
+enum { NUM_COMMANDS = sizeof COMMANDS / sizeof COMMANDS[0] };
+
+static const cli_command *find_command(const char *name) {
+  for (int i = 0; i < NUM_COMMANDS; ++i) {
+    if (strcmp(COMMANDS[i].name, name) == 0) return &COMMANDS[i];
+  }
+  return NULL;
+}
+
+static void print_usage(FILE *stream) {
+  (void)fputs("usage: pega COMMAND [ARG...]\n\ncommands:\n", stream);
+  for (int i = 0; i < NUM_COMMANDS; ++i) {
+    (void)fprintf(stream, "  %-8s %s\n", COMMANDS[i].name, COMMANDS[i].summary);
+  }
+  (void)fputs(
+      "\n`pega COMMAND --help` tells more; `pega --version` prints the version.\n"
+      "Exit codes: 0 done, 1 failed, 2 misuse.\n",
+      stream);
+}
+
+static void print_help(const cli_command *command) {
+  (void)printf("usage: pega %s %s\n\n%s.\n", command->name, command->usage, command->summary);
+  if (*command->details != '\0') (void)printf("\n%s", command->details);
+  (void)puts("\noptions:");
+  cli_options_help(command->options);
+}
+
+cli_exit cli_help(const cli_options *options, pega_error *error) {
+  if (options->num_args == 0) {
+    print_usage(stdout);
+    return CLI_DONE;
+  }
+  const cli_command *command = find_command(options->args[0]);
+  if (command == NULL) {
+    return cli_misuse(error, "no command \"%.100s\"; `pega help` lists them", options->args[0]);
+  }
+  print_help(command);
+  return CLI_DONE;
+}
+
+/* Before parsing, since what parsing has to say is printed as asked too. */
+static bool wants_json(int argc, char **argv) {
+  for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; ++i) {
+    if (strcmp(argv[i], "--json") == 0) return true;
+  }
+  return false;
+}
+
+static cli_exit dispatch(int argc, char **argv, pega_error *error) {
+  if (argc < 2) {
+    print_usage(stderr);
+    return CLI_MISUSE;
+  }
+  if (strcmp(argv[1], "--version") == 0) {
+    (void)printf("pega %s\n", pega_version_string());
+    return CLI_DONE;
+  }
+  if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+    print_usage(stdout);
+    return CLI_DONE;
+  }
+  const cli_command *command = find_command(argv[1]);
+  if (command == NULL) {
+    return cli_misuse(error, "no command \"%.100s\"; `pega help` lists them", argv[1]);
+  }
+  cli_options options;
+  cli_exit code = cli_options_parse(command, argc - 1, argv + 1, &options, error);
+  if (code == CLI_DONE && options.help) {
+    print_help(command);
+  } else if (code == CLI_DONE) {
+    code = command->run(&options, error);
+  }
+  cli_options_clear(&options);
+  return code;
+}
+
+int main(int argc, char **argv) {
+  /* A file-size limit is an error to report, not a reason to die half-way through a file. */
+  (void)signal(SIGXFSZ, SIG_IGN);
+  pega_error error = PEGA_ERROR_INIT;
+  cli_exit code = dispatch(argc, argv, &error);
+  if (error.status != PEGA_OK) cli_print_error(&error, wants_json(argc, argv));
+  pega_error_clear(&error);
+  errno = 0;
+  if (fflush(stdout) != 0 || ferror(stdout)) {
+    (void)fprintf(stderr, "pega: cannot write to standard output: %s\n",
+                  errno != 0 ? strerror(errno) : "an earlier write failed");
+    if (code == CLI_DONE) code = CLI_FAILED;
+  }
+  return (int)code;
+}

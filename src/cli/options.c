@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <ctype.h>
+#include <errno.h>
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cli.h"
+
+/* Every option of every command. */
+static const struct {
+  unsigned bit;
+  const char *name;
+  char letter; /* or 0 */
+  int argument;
+  const char *usage;
+  const char *help;
+} OPTIONS[] = {
+    {CLI_OPTION_MODULE, "module", 'm', required_argument, "-m, --module FILE",
+     "take functions from a TVM FFI module"},
+    {CLI_OPTION_TVM_FFI, "tvm-ffi", 0, optional_argument, "    --tvm-ffi[=LIB]",
+     "take functions from the TVM FFI runtime's globals too; LIB is the runtime to open"},
+    {CLI_OPTION_TVM_FFI_LIBRARY, "tvm-ffi", 0, required_argument, "    --tvm-ffi LIB",
+     "the TVM FFI runtime to open, and no other"},
+    {CLI_OPTION_OUTPUT, "output", 'o', required_argument, "-o, --output FILE",
+     "write output tensors to this .safetensors file"},
+    {CLI_OPTION_BATCHES, "batches", 0, required_argument, "    --batches N",
+     "batches to take the median of"},
+    {CLI_OPTION_JSON, "json", 0, no_argument, "    --json", "print one JSON object"},
+    {CLI_OPTION_HELP, "help", 'h', no_argument, "-h, --help", "print this help"},
+};
+enum { NUM_OPTIONS = sizeof OPTIONS / sizeof OPTIONS[0] };
+
+/* What getopt_long() returns for option i: beyond every letter. */
+enum { OPTION_BASE = 256 };
+
+cli_exit cli_misuse(pega_error *error, const char *format, ...) {
+  char text[1024];
+  va_list args;
+  va_start(args, format);
+  (void)vsnprintf(text, sizeof text, format, args);
+  va_end(args);
+  (void)pega_error_set_text(error, PEGA_ERROR_INVALID_ARGUMENT, NULL, text, strlen(text));
+  return CLI_MISUSE;
+}
+
+void cli_options_help(unsigned options) {
+  for (int i = 0; i < NUM_OPTIONS; ++i) {
+    if ((options & OPTIONS[i].bit) != 0) {
+      (void)printf("  %-19s  %s\n", OPTIONS[i].usage, OPTIONS[i].help);
+    }
+  }
+}
+
+/* "-2.5", "-.5", "-inf" and "-" are arguments, not options. */
+static bool is_argument(const char *word) {
+  if (word[0] != '-' || word[1] == '\0') return true;
+  if (isdigit((unsigned char)word[1]) || word[1] == '.') return true;
+  return strcmp(word, "-inf") == 0 || strcmp(word, "-nan") == 0;
+}
+
+static cli_exit parse_batches(const char *text, int32_t *out, pega_error *error) {
+  char *end = NULL;
+  errno = 0;
+  const long number = strtol(text, &end, 10);
+  if (end == text || *end != '\0' || errno != 0 || number < 1 || number > 1000000) {
+    return cli_misuse(error, "--batches: expected a number from 1 to 1000000, got \"%.100s\"",
+                      text);
+  }
+  *out = (int32_t)number;
+  return CLI_DONE;
+}
+
+static cli_exit apply(unsigned bit, cli_options *out, pega_error *error) {
+  switch (bit) {
+    case CLI_OPTION_HELP:
+      out->help = true;
+      return CLI_DONE;
+    case CLI_OPTION_JSON:
+      out->json = true;
+      return CLI_DONE;
+    case CLI_OPTION_MODULE:
+      out->module = optarg;
+      return CLI_DONE;
+    case CLI_OPTION_TVM_FFI:
+    case CLI_OPTION_TVM_FFI_LIBRARY:
+      out->tvm_ffi = true;
+      out->tvm_ffi_library = optarg;
+      return CLI_DONE;
+    case CLI_OPTION_OUTPUT:
+      out->output = optarg;
+      return CLI_DONE;
+    default:
+      return parse_batches(optarg, &out->batches, error);
+  }
+}
+
+cli_exit cli_options_parse(const cli_command *command, int num_words, char **words,
+                           cli_options *out, pega_error *error) {
+  struct option longs[NUM_OPTIONS + 1];
+  char shorts[2 + 2 * NUM_OPTIONS + 1] = "+:"; /* stop at arguments; ':' tells what is missing */
+  size_t num_longs = 0;
+  size_t num_shorts = 2;
+  memset(longs, 0, sizeof longs);
+  for (int i = 0; i < NUM_OPTIONS; ++i) {
+    if ((command->options & OPTIONS[i].bit) == 0) continue;
+    longs[num_longs].name = OPTIONS[i].name;
+    longs[num_longs].has_arg = OPTIONS[i].argument;
+    longs[num_longs].val = OPTION_BASE + i;
+    ++num_longs;
+    if (OPTIONS[i].letter != 0) {
+      shorts[num_shorts++] = OPTIONS[i].letter;
+      if (OPTIONS[i].argument == required_argument) shorts[num_shorts++] = ':';
+    }
+  }
+  memset(out, 0, sizeof *out);
+  out->args = calloc((size_t)num_words + 1, sizeof *out->args);
+  if (out->args == NULL) {
+    (void)pega_error_set(error, PEGA_ERROR_OUT_OF_MEMORY, NULL, "out of memory");
+    return CLI_FAILED;
+  }
+  optind = 1;
+  opterr = 0;
+  while (optind < num_words) {
+    char *word = words[optind];
+    if (is_argument(word)) {
+      out->args[out->num_args++] = word;
+      ++optind;
+      continue;
+    }
+    const int code = getopt_long(num_words, words, shorts, longs, NULL);
+    if (code == -1) break; /* "--" */
+    if (code == '?') return cli_misuse(error, "%s: no option \"%.100s\"", command->name, word);
+    if (code == ':') return cli_misuse(error, "%s: \"%.100s\" needs a value", command->name, word);
+    unsigned bit = 0;
+    for (int i = 0; i < NUM_OPTIONS && bit == 0; ++i) {
+      const bool offered = (command->options & OPTIONS[i].bit) != 0;
+      if (offered && (code == OPTION_BASE + i || code == OPTIONS[i].letter)) bit = OPTIONS[i].bit;
+    }
+    const cli_exit applied = apply(bit, out, error);
+    if (applied != CLI_DONE) return applied;
+  }
+  while (optind < num_words) out->args[out->num_args++] = words[optind++];
+  if (out->help) return CLI_DONE;
+  if (out->num_args < command->min_args) {
+    return cli_misuse(error, "expected `pega %s %s`, got %d argument%s", command->name,
+                      command->usage, out->num_args, out->num_args == 1 ? "" : "s");
+  }
+  if (command->max_args >= 0 && out->num_args > command->max_args) {
+    return cli_misuse(error, "%s: unexpected argument \"%.100s\"", command->name,
+                      out->args[command->max_args]);
+  }
+  return CLI_DONE;
+}
+
+void cli_options_clear(cli_options *options) {
+  free(options->args);
+  options->args = NULL;
+}

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The command line as such: help, misuse, list, info, bench, and where output goes. */
+#include <pega/pega.h>
+
+#include "support.h"
+
+static void test_version(void **state) {
+  (void)state;
+  char expected[64];
+  (void)snprintf(expected, sizeof expected, "pega %s\n", pega_version_string());
+  run_result result = run("--version");
+  assert_string_equal(result.out, expected);
+  expect(result, 0, expected, NULL);
+}
+
+static void test_help(void **state) {
+  (void)state;
+  static const char *const commands[] = {"doctor", "list", "info", "call", "bench", "help"};
+  expect(run("--help"), 0, "usage: pega COMMAND", NULL);
+  expect(run("-h"), 0, "usage: pega COMMAND", NULL);
+  expect(run("help"), 0, "Exit codes: 0 done, 1 failed, 2 misuse.", NULL);
+  for (size_t i = 0; i < sizeof commands / sizeof commands[0]; ++i) {
+    char usage[64];
+    (void)snprintf(usage, sizeof usage, "usage: pega %s", commands[i]);
+    expect(run("help"), 0, commands[i], NULL);
+    expect(run("help", commands[i]), 0, usage, NULL);
+    expect(run(commands[i], "--help"), 0, usage, NULL);
+    expect(run(commands[i], "-h"), 0, usage, NULL);
+  }
+  expect(run("help", "call"), 0, "-o, --output FILE", NULL);
+  expect(run("help", "call"), 0, "zeros:bfloat16[128,2,64]", NULL);
+  /* Help wins over what else is missing. */
+  expect(run("call", "--help"), 0, "usage: pega call NAME", NULL);
+}
+
+static void test_misuse(void **state) {
+  (void)state;
+  expect(run_words(NULL, (const char *const[]){NULL}), 2, NULL, "usage: pega COMMAND");
+  expect(run("nonsense"), 2, NULL, "pega: no command \"nonsense\"; `pega help` lists them");
+  expect(run("help", "nonsense"), 2, NULL, "pega: no command \"nonsense\"");
+  expect(run("list", "--nonsense"), 2, NULL, "pega: list: no option \"--nonsense\"");
+  expect(run("list", "-x"), 2, NULL, "pega: list: no option \"-x\"");
+  expect(run("list", "--json=1"), 2, NULL, "pega: list: no option \"--json=1\"");
+  expect(run("list", "extra"), 2, NULL, "pega: list: unexpected argument \"extra\"");
+  expect(run("info"), 2, NULL, "expected `pega info NAME [OPTION...]`, got 0 arguments");
+  expect(run("info", "a", "b"), 2, NULL, "pega: info: unexpected argument \"b\"");
+  expect(run("call", SOLVE, "-o"), 2, NULL, "pega: call: \"-o\" needs a value");
+  expect(run("call", SOLVE, "--output"), 2, NULL, "pega: call: \"--output\" needs a value");
+  expect(run("bench"), 2, NULL, "expected `pega bench call [OPTION...]`, got 0 arguments");
+  expect(run("bench", "nonsense"), 2, NULL, "pega: bench: no benchmark \"nonsense\"");
+  expect(run("bench", "call", "--batches", "0"), 2, NULL, "a number from 1 to 1000000, got \"0\"");
+  expect(run("bench", "call", "--batches", "x"), 2, NULL, "got \"x\"");
+  /* An option of another command is none here. */
+  expect(run("list", "-o", "x"), 2, NULL, "pega: list: no option \"-o\"");
+  expect_error(run("nonsense", "--json"), 2, "INVALID_ARGUMENT", "ValueError",
+               "no command \"nonsense\"");
+  expect_error(run("info", "--json"), 2, "INVALID_ARGUMENT", "ValueError", "got 0 arguments");
+  expect_error(run("list", "--nonsense", "--json"), 2, "INVALID_ARGUMENT", "ValueError",
+               "no option \"--nonsense\"");
+}
+
+static void test_list(void **state) {
+  (void)state;
+  expect(run("list"), 0, SOLVE "(a_tril: Tensor[float32, (T, HV, 64)]", NULL);
+  expect(run("list"), 0, "\n" SOLVE_RAW "(a_tril_ptr: pointer", NULL);
+  json_t *object = expect_json(run("list", "--json"), 0);
+  assert_true(json_array_size(json_at(object, "functions")) >= 2);
+  assert_string_equal(json_text_at(object, "functions.0.name"), SOLVE);
+  assert_string_equal(json_text_at(object, "functions.0.from"), "registry");
+  assert_non_null(strstr(json_text_at(object, "functions.0.signature"), "a_inv: out Tensor"));
+  assert_true(strlen(json_text_at(object, "functions.0.doc")) > 0);
+  json_decref(object);
+}
+
+static void test_info(void **state) {
+  (void)state;
+  expect(run("info", SOLVE), 0, "a_inv: Tensor, bfloat16, [T, HV, 64], contiguous, output\n", NULL);
+  expect(run("info", SOLVE), 0, "all tensors on one device", NULL);
+  expect(run("info", SOLVE_RAW), 0, "seq_len: int, 0 to 2147483647\n", NULL);
+  expect(run("info", SOLVE_RAW), 0, "a_inv_ptr: pointer, nonnull, output, aligned to 16 bytes",
+         NULL);
+  json_t *object = expect_json(run("info", SOLVE, "--json"), 0);
+  assert_string_equal(json_text_at(object, "name"), SOLVE);
+  assert_string_equal(json_text_at(object, "result"), "None");
+  assert_int_equal(json_array_size(json_at(object, "params")), 2);
+  assert_string_equal(json_text_at(object, "params.0.name"), "a_tril");
+  assert_string_equal(json_text_at(object, "params.0.type"), "Tensor");
+  assert_string_equal(json_text_at(object, "params.0.dtype"), "float32");
+  assert_string_equal(json_text_at(object, "params.0.shape"), "T, HV, 64");
+  assert_true(json_is_null(json_at(object, "params.0.device")));
+  assert_string_equal(json_text_at(object, "params.0.flags.0"), "contiguous");
+  assert_string_equal(json_text_at(object, "params.1.flags.1"), "output");
+  assert_true(json_is_true(json_at(object, "same_device")));
+  json_decref(object);
+}
+
+static void test_info_not_found(void **state) {
+  (void)state;
+  expect(run("info", SOLVE "x"), 1, NULL, "the nearest is '" SOLVE "'");
+  expect_error(run("info", SOLVE "x", "--json"), 1, "NOT_FOUND", "KeyError", SOLVE "x");
+  /* Escape sequences reach neither a terminal nor JSON as they are. */
+  expect(run("\x1b[31mred\xc2\x9b"), 2, NULL, "\"\\x1b[31mred\\xc2\\x9b\"");
+  expect_error(run("bad\xff\xc3\xa4", "--json"), 2, "INVALID_ARGUMENT", "ValueError",
+               "\"bad\\xff\xc3\xa4\"");
+  char *name = malloc(1 << 17);
+  assert_non_null(name);
+  memset(name, 'n', (1 << 17) - 1);
+  name[(1 << 17) - 1] = '\0';
+  run_result result = run("info", name);
+  assert_int_equal(result.code, 1);
+  assert_true(strlen(result.err) < 2000);
+  run_free(&result);
+  free(name);
+}
+
+static void test_bench(void **state) {
+  (void)state;
+  expect(run("bench", "call", "--batches", "3"), 0, "pega function, signature checked", NULL);
+  json_t *object = expect_json(run("bench", "call", "--batches", "3", "--json"), 0);
+  assert_string_equal(json_text_at(object, "bench"), "call");
+  assert_int_equal(json_integer_value(json_at(object, "batches")), 3);
+  const json_t *rows = json_at(object, "rows");
+  const size_t left_out = json_array_size(json_at(object, "left_out"));
+  assert_int_equal(json_array_size(rows) + left_out, 10);
+  assert_true(json_array_size(rows) >= 4);
+  for (size_t i = 0; i < json_array_size(rows); ++i) {
+    json_t *row = json_array_get(rows, i);
+    const double median = json_real_value(json_at(row, "median_ns"));
+    assert_true(median > 0);
+    assert_true(json_real_value(json_at(row, "min_ns")) <= median);
+    assert_true(json_real_value(json_at(row, "max_ns")) >= median);
+    /* null where nothing counts: under a sanitizer. */
+    if (!json_is_null(json_at(row, "allocations"))) {
+      assert_int_equal(json_integer_value(json_at(row, "allocations")), 0);
+    }
+  }
+  for (size_t i = 0; i < left_out; ++i) {
+    assert_true(strlen(json_text_at(json_array_get(json_at(object, "left_out"), i), "reason")) > 0);
+  }
+  json_decref(object);
+}
+
+static void test_no_bridge(void **state) {
+  (void)state;
+  json_t *object = expect_json(run("doctor", "--json"), 0);
+  const bool bridge = json_is_true(json_at(object, "tvm_ffi.bridge"));
+  json_decref(object);
+  if (bridge) skip();
+  static const char text[] = "has no TVM FFI bridge: build it with -DPEGA_TVM_FFI=ON";
+  expect(run("list", "--tvm-ffi"), 1, NULL, text);
+  expect(run("list", "-m", "x.so"), 1, NULL, text);
+  expect_error(run("call", "add", "1", "2", "--module", "x.so", "--json"), 1, "UNSUPPORTED",
+               "NotImplementedError", text);
+  expect(run("doctor", "--tvm-ffi", "x.so"), 1, text, NULL);
+  expect(run("bench", "call", "--batches", "2"), 0, "left out: five ints, ", NULL);
+  expect(run("bench", "call", "--tvm-ffi", "x.so"), 1, NULL, "has no TVM FFI bridge");
+}
+
+static void test_output_fails(void **state) {
+  (void)state;
+  const run_how full = {NULL, "/dev/full"};
+  expect(run_with(&full, "list"), 1, NULL, "pega: cannot write to standard output: No space left");
+  expect(run_with(&full, "--version"), 1, NULL, "cannot write to standard output");
+  expect(run_with(&full, "doctor", "--json"), 1, NULL, "cannot write to standard output");
+}
+
+int main(int argc, char **argv) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_version),      cmocka_unit_test(test_help),
+      cmocka_unit_test(test_misuse),       cmocka_unit_test(test_list),
+      cmocka_unit_test(test_info),         cmocka_unit_test(test_info_not_found),
+      cmocka_unit_test(test_bench),        cmocka_unit_test(test_no_bridge),
+      cmocka_unit_test(test_output_fails),
+  };
+  set_pega_path(argc, argv);
+  enter_folder();
+  const int failed = cmocka_run_group_tests_name("cli.commands", tests, NULL, NULL);
+  leave_folder();
+  free(pega_path);
+  return failed;
+}
