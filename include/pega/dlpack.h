@@ -117,6 +117,7 @@ typedef struct DLManagedTensor {
 #if defined(PEGA_DLPACK_DECLARED) || !defined(DLPACK_MAJOR_VERSION)
 #ifndef DLPACK_MAJOR_VERSION
 #define DLPACK_MAJOR_VERSION 1
+#define DLPACK_MINOR_VERSION 0
 typedef struct {
   uint32_t major;
   uint32_t minor;
@@ -134,6 +135,29 @@ typedef struct DLManagedTensorVersioned {
   uint64_t flags;
   DLTensor dl_tensor;
 } DLManagedTensorVersioned;
+#endif
+
+/* Element types that came after the <dlpack/dlpack.h> that was found. */
+#if !defined(PEGA_DLPACK_DECLARED)
+enum {
+#if defined(DLPACK_VERSION) && DLPACK_VERSION < 80
+  kDLBool = 6U,
+#endif
+#if !defined(DLPACK_MINOR_VERSION) || (DLPACK_MAJOR_VERSION == 1 && DLPACK_MINOR_VERSION < 1)
+  kDLFloat8_e3m4 = 7U,
+  kDLFloat8_e4m3 = 8U,
+  kDLFloat8_e4m3b11fnuz = 9U,
+  kDLFloat8_e4m3fn = 10U,
+  kDLFloat8_e4m3fnuz = 11U,
+  kDLFloat8_e5m2 = 12U,
+  kDLFloat8_e5m2fnuz = 13U,
+  kDLFloat8_e8m0fnu = 14U,
+  kDLFloat6_e2m3fn = 15U,
+  kDLFloat6_e3m2fn = 16U,
+  kDLFloat4_e2m1fn = 17U,
+#endif
+  kPegaDlpackChecked = 1
+};
 #endif
 
 #ifdef __cplusplus

@@ -22,6 +22,8 @@
  * | map | Map, copied item by item | map (of a Map or Dict) |
  * | object | the same object | object (Module, Error, any other type) |
  *
+ * A pega function that comes back is a new function around TVM FFI's, without its signature.
+ *
  * ## Errors
  * A TVM FFI error arrives as PEGA_ERROR_CALLEE with its kind, message, traceback and cause. A pega error
  * leaves as a TVM FFI error of the same kind; if it came from TVM FFI unchanged it leaves as the

@@ -37,6 +37,8 @@ static const struct {
     {"F8_E4M3", {kDLFloat8_e4m3fn, 8, 1}},
     {"F8_E5M2", {kDLFloat8_e5m2, 8, 1}},
     {"F8_E8M0", {kDLFloat8_e8m0fnu, 8, 1}},
+    {"F8_E4M3FNUZ", {kDLFloat8_e4m3fnuz, 8, 1}},
+    {"F8_E5M2FNUZ", {kDLFloat8_e5m2fnuz, 8, 1}},
     {"U16", {kDLUInt, 16, 1}},
     {"I16", {kDLInt, 16, 1}},
     {"F16", {kDLFloat, 16, 1}},

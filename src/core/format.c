@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "pega/pega.h"
+#include "object.h"
 #include "text.h"
 
 /* One list for both directions. `bits` is 0 where the number of bits follows the word. */
@@ -72,8 +72,9 @@ pega_status pega_dtype_parse(const char *name, DLDataType *out, pega_error *erro
       ++at;
       if (!read_number(&at, UINT16_MAX, &lanes) || lanes == 0) continue;
     }
-    if (*at != '\0') continue;
-    *out = (DLDataType){entry->code, (uint8_t)bits, (uint16_t)lanes};
+    const DLDataType dtype = {entry->code, (uint8_t)bits, (uint16_t)lanes};
+    if (*at != '\0' || !pega_dtype_is_known(dtype)) continue;
+    *out = dtype;
     return PEGA_OK;
   }
   return pega_error_set(error, PEGA_ERROR_DTYPE, NULL,
@@ -82,26 +83,15 @@ pega_status pega_dtype_parse(const char *name, DLDataType *out, pega_error *erro
                         pega_text_short_name(name, shown));
 }
 
+/* Numbers as DLPack pins them: an older <dlpack/dlpack.h> lacks the later names. */
 static const struct device_name {
   const char *word;
   int32_t type;
 } device_names[] = {
-    {"cpu", kDLCPU},
-    {"cuda", kDLCUDA},
-    {"cuda_host", kDLCUDAHost},
-    {"opencl", kDLOpenCL},
-    {"vulkan", kDLVulkan},
-    {"metal", kDLMetal},
-    {"vpi", kDLVPI},
-    {"rocm", kDLROCM},
-    {"rocm_host", kDLROCMHost},
-    {"ext_dev", kDLExtDev},
-    {"cuda_managed", kDLCUDAManaged},
-    {"oneapi", kDLOneAPI},
-    {"webgpu", kDLWebGPU},
-    {"hexagon", kDLHexagon},
-    {"maia", kDLMAIA},
-    {"trn", 18},
+    {"cpu", 1},        {"cuda", 2},     {"cuda_host", 3},     {"opencl", 4},
+    {"vulkan", 7},     {"metal", 8},    {"vpi", 9},           {"rocm", 10},
+    {"rocm_host", 11}, {"ext_dev", 12}, {"cuda_managed", 13}, {"oneapi", 14},
+    {"webgpu", 15},    {"hexagon", 16}, {"maia", 17},         {"trn", 18},
 };
 enum { kNumDeviceNames = sizeof device_names / sizeof *device_names };
 

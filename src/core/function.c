@@ -13,8 +13,10 @@ struct pega_function {
   void *self;
   pega_compiled_signature *signature; /* NULL: takes anything */
   void (*deleter)(void *self);
-  char *name; /* "" if anonymous */
-  char *doc;
+  const char *name; /* "" if anonymous; the texts follow in the same block */
+  const char *doc;
+  const char *untyped; /* "name(...)" */
+  char texts[];
 };
 
 uint32_t pega_version(void) {
@@ -33,8 +35,6 @@ static void destroy_function(pega_object *object) {
   pega_function *function = (pega_function *)object;
   if (function->deleter != NULL) function->deleter(function->self);
   pega_signature_free(function->signature);
-  free(function->name);
-  free(function->doc);
   free(function);
 }
 
@@ -94,13 +94,13 @@ pega_status pega_function_create(const pega_function_options *options, pega_func
     pega_status status = pega_signature_compile(options->signature, shown_name, &signature, error);
     if (status != PEGA_OK) return status;
   }
-  pega_function *function = calloc(1, sizeof *function);
-  char *name = strdup(options->name == NULL ? "" : options->name);
-  char *doc = strdup(options->doc == NULL ? "" : options->doc);
-  if (function == NULL || name == NULL || doc == NULL) {
-    free(function);
-    free(name);
-    free(doc);
+  const char *name = options->name == NULL ? "" : options->name;
+  const char *doc = options->doc == NULL ? "" : options->doc;
+  size_t name_size = strlen(name);
+  size_t doc_size = strlen(doc) + 1;
+  pega_function *function =
+      malloc(sizeof *function + 2 * name_size + sizeof "(...)" + 1 + doc_size);
+  if (function == NULL) {
     pega_signature_free(signature);
     return pega_error_set(error, PEGA_ERROR_OUT_OF_MEMORY, NULL, "no memory for function '%s'",
                           shown_name);
@@ -110,8 +110,13 @@ pega_status pega_function_create(const pega_function_options *options, pega_func
   function->self = options->self;
   function->deleter = options->deleter;
   function->signature = signature;
-  function->name = name;
-  function->doc = doc;
+  char *room = function->texts;
+  function->name = memcpy(room, name, name_size + 1);
+  room += name_size + 1;
+  function->untyped = memcpy(room, name, name_size);
+  memcpy(room + name_size, "(...)", sizeof "(...)");
+  room += name_size + sizeof "(...)";
+  function->doc = memcpy(room, doc, doc_size);
   *out = function;
   return PEGA_OK;
 }
@@ -143,7 +148,7 @@ static const char *shown_name(const pega_function *function) {
 
 const char *pega_function_signature_text(const pega_function *function) {
   if (function == NULL) return "";
-  return function->signature == NULL ? "(...)" : function->signature->text;
+  return function->signature == NULL ? function->untyped : function->signature->text;
 }
 
 void *pega_function_self(const pega_function *function, pega_call call) {

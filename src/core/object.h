@@ -54,4 +54,7 @@ typedef struct pega_tensor_object {
   pega_payload payload;
 } pega_tensor_object;
 
+/* Whether DLPack defines such an element type. */
+bool pega_dtype_is_known(DLDataType dtype);
+
 #endif /* PEGA_CORE_OBJECT_H_ */

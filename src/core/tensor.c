@@ -4,7 +4,7 @@
 
 #include "object.h"
 
-static bool known_dtype(DLDataType dtype) {
+bool pega_dtype_is_known(DLDataType dtype) {
   if (dtype.lanes == 0 || dtype.bits == 0) return false;
   switch (dtype.code) {
     case kDLFloat:
@@ -25,11 +25,10 @@ static bool known_dtype(DLDataType dtype) {
 static int64_t element_bits(DLDataType dtype) { return (int64_t)dtype.bits * dtype.lanes; }
 
 static size_t element_alignment(DLDataType dtype) {
-  int64_t bytes = element_bits(dtype) / 8;
   /* Vectors and odd sizes are only promised the alignment of their power-of-two part. */
-  size_t alignment = 1;
-  while (alignment < 16 && bytes % (int64_t)(alignment * 2) == 0 && bytes > 0) alignment *= 2;
-  return alignment;
+  size_t bytes = (size_t)element_bits(dtype) / 8;
+  size_t alignment = bytes & (~bytes + 1);
+  return alignment == 0 ? 1 : alignment > 16 ? 16 : alignment;
 }
 
 static pega_status bad_shape(pega_error *error, int32_t axis, int64_t size) {
@@ -51,7 +50,7 @@ pega_status pega_tensor_validate(const DLTensor *tensor, pega_error *error) {
     return pega_error_set(error, PEGA_ERROR_SHAPE, NULL,
                           "tensor of rank %" PRId32 " has shape NULL", tensor->ndim);
   }
-  if (!known_dtype(tensor->dtype)) {
+  if (!pega_dtype_is_known(tensor->dtype)) {
     return pega_error_set(error, PEGA_ERROR_DTYPE, NULL,
                           "tensor dtype {code %u, bits %u, lanes %u} is none that DLPack defines",
                           tensor->dtype.code, tensor->dtype.bits, tensor->dtype.lanes);
@@ -104,7 +103,7 @@ pega_status pega_tensor_validate(const DLTensor *tensor, pega_error *error) {
                           tensor->byte_offset);
   }
   size_t alignment = element_alignment(tensor->dtype);
-  if (address % alignment != 0) {
+  if ((address & (alignment - 1)) != 0) {
     char name[PEGA_NAME_SIZE];
     return pega_error_set(error, PEGA_ERROR_LAYOUT, NULL,
                           "tensor data + byte_offset is 0x%" PRIxPTR

@@ -114,6 +114,8 @@ static void test_nothing_left(void **state) {
          "it exists and is no regular file");
   expect(run("call", SOLVE, "@in.safetensors", "zeros:bfloat16[65,2,64]", "-o", "no/new"), 1, NULL,
          "\"no/new\": cannot write: No such file");
+  /* Where nothing can be written, nothing is even looked up. */
+  expect(run("call", "nothing", "-o", "no/new"), 1, NULL, "\"no/new\": cannot write: No such file");
   assert_int_equal(mkfifo("fifo.safetensors", 0600), 0);
   expect(run("call", SOLVE, "@fifo.safetensors", "zeros:bfloat16[65,2,64]"), 1, NULL, "got a FIFO");
   assert_int_equal(remove("fifo.safetensors"), 0);
