@@ -154,7 +154,8 @@ PEGA_API void pega_error_append_traceback(pega_error *error, const char *text, s
 
 /**
  * \brief Makes `cause` the cause of `error`. Takes cause's content: `cause` is empty afterwards,
- *        whether or not there was memory to keep it.
+ *        whether or not there was memory to keep it. Drops what pega_error_attach() tied to
+ *        `error`: with another cause it is another error.
  */
 PEGA_API void pega_error_set_cause(pega_error *error, pega_error *cause);
 

@@ -216,6 +216,9 @@ void pega_error_set_cause(pega_error *error, pega_error *cause) {
     free(detail->cause);
   }
   detail->cause = kept;
+  /* With a cause of its own it is no longer the error that the foreign object stands for. */
+  attachment_release(detail->attached);
+  detail->attached = NULL;
 }
 
 void pega_error_copy(const pega_error *source, pega_error *destination) {

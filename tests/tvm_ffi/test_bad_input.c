@@ -379,6 +379,66 @@ static void test_calls_into_tvm_ffi(void **state) {
   pega_function_release(add);
 }
 
+/* An array in an array in an array ...: deeper than anybody means it. */
+static void test_deep_nesting(void **state) {
+  (void)state;
+  pega_value deep = pega_value_none();
+  EXPECT_OK(pega_array_create(NULL, 0, &deep, &error));
+  for (int i = 0; i < 100000; i++) {
+    pega_value outer = pega_value_none();
+    EXPECT_OK(pega_array_create(&deep, 1, &outer, &error));
+    pega_value_release(&deep);
+    deep = outer;
+  }
+  pega_value result = pega_value_none();
+  EXPECT_FAILURE(PEGA_ERROR_RANGE, CALL_FIXTURE("identity", &result, deep), "identity", "deep");
+  assert_int_equal(result.kind, PEGA_NONE);
+  pega_value_release(&deep);
+}
+
+/* A list of TVM FFI's that holds itself. */
+static void test_endless_list(void **state) {
+  (void)state;
+  pega_function *make = NULL;
+  pega_function *append = NULL;
+  pega_function *clear = NULL;
+  /* Later runtimes have lists. */
+  if (pega_tvm_ffi_get_global(support_runtime, "ffi.List", &make, NULL) != PEGA_OK) return;
+  void *handle = NULL;
+  int (*call)(void *, TVMFFIAny *, int32_t, TVMFFIAny *) = NULL;
+  int (*release)(void *) = NULL;
+  *(void **)&call = support_symbol("TVMFFIFunctionCall");
+  *(void **)&release = support_symbol("TVMFFIObjectDecRef");
+  EXPECT_OK(pega_tvm_ffi_get_global(support_runtime, "ffi.ListAppend", &append, &error));
+  EXPECT_OK(pega_tvm_ffi_get_global(support_runtime, "ffi.ListClear", &clear, &error));
+  /* As a pega value it would be an array, a copy: the list is made and kept below. */
+  TVMFFIAny list = {0};
+  TVMFFIAny ignored = {0};
+  EXPECT_OK(pega_tvm_ffi_function_to_handle(support_runtime, make, &handle, &error));
+  assert_int_equal(call(handle, NULL, 0, &list), 0);
+  release(handle);
+  TVMFFIAny twice[2] = {list, list};
+  EXPECT_OK(pega_tvm_ffi_function_to_handle(support_runtime, append, &handle, &error));
+  assert_int_equal(call(handle, twice, 2, &ignored), 0);
+  release(handle);
+
+  pega_function *function = support_function("test.counts", NULL, count_call, NULL);
+  calls = 0;
+  EXPECT_OK(pega_tvm_ffi_function_to_handle(support_runtime, function, &handle, &error));
+  assert_int_not_equal(call(handle, &list, 1, &ignored), 0);
+  assert_int_equal(calls, 0);
+  release(handle);
+  pega_function_release(function);
+
+  EXPECT_OK(pega_tvm_ffi_function_to_handle(support_runtime, clear, &handle, &error));
+  assert_int_equal(call(handle, &list, 1, &ignored), 0);
+  release(handle);
+  release(list.v_obj);
+  pega_function_release(make);
+  pega_function_release(append);
+  pega_function_release(clear);
+}
+
 /* Many arguments go through as they are. */
 static void test_many_arguments(void **state) {
   (void)state;
@@ -407,6 +467,8 @@ int main(void) {
       cmocka_unit_test(test_tensors_into_tvm_ffi),
       cmocka_unit_test(test_tensors_from_tvm_ffi),
       cmocka_unit_test(test_calls_into_tvm_ffi),
+      cmocka_unit_test(test_deep_nesting),
+      cmocka_unit_test(test_endless_list),
       cmocka_unit_test(test_many_arguments),
   };
   int failed = cmocka_run_group_tests_name("bad input", tests, support_open, support_close);

@@ -404,6 +404,33 @@ static void test_same_object_through_engine(void **state) {
   pega_function_release(raise);
 }
 
+static pega_status add_cause(void *self, const pega_value *args, int32_t num_args,
+                             pega_value *result, pega_error *out_error) {
+  pega_status status = pega_function_call(self, args, num_args, result, out_error);
+  pega_error cause = PEGA_ERROR_INIT;
+  pega_error_set(&cause, PEGA_ERROR_IO, NULL, "the host knows why");
+  pega_error_set_cause(out_error, &cause);
+  return status;
+}
+
+/* What the engine adds to a foreign error is not lost because the error is foreign. */
+static void test_cause_added_to_foreign_error(void **state) {
+  (void)state;
+  pega_function *raise_kept = support_get("raise_kept");
+  pega_function *function = support_function("test.add_cause", NULL, add_cause, raise_kept);
+  pega_value caught = pega_value_none();
+  EXPECT_OK(CALL_FIXTURE("catch", &caught, pega_value_function(function)));
+  EXPECT_TEXT(pega_value_as_string(pega_array_get(&caught, 1), NULL), "the kept error");
+  const pega_value *where = pega_array_get(&caught, has_causes() ? 4 : 1);
+  assert_non_null(where);
+  EXPECT_TEXT(pega_value_as_string(where, NULL), "the host knows why");
+  pega_value_release(&caught);
+  assert_int_equal(support_counter("kept_references"), 1);
+  EXPECT_OK(CALL_FIXTURE0("drop_kept", NULL));
+  pega_function_release(function);
+  pega_function_release(raise_kept);
+}
+
 /* After every kind of failure the thread's slot is as empty as before. */
 static void test_slot_is_left_empty(void **state) {
   (void)state;
@@ -442,6 +469,7 @@ int main(void) {
       cmocka_unit_test(test_stale_error_is_not_blamed),
       cmocka_unit_test(test_unread_error_is_dropped),
       cmocka_unit_test(test_same_object_through_engine),
+      cmocka_unit_test(test_cause_added_to_foreign_error),
       cmocka_unit_test(test_slot_is_left_empty),
   };
   int failed = cmocka_run_group_tests_name("error", tests, support_open, support_close);
