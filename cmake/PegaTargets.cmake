@@ -7,6 +7,9 @@ function(pega_compile_options target)
   target_compile_definitions(${target} PRIVATE _GNU_SOURCE)
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wshadow
     $<$<COMPILE_LANGUAGE:C>:-Wconversion -Wstrict-prototypes -Wmissing-prototypes>)
+  # Valgrind before 3.20 cannot read clang's DWARF 5.
+  target_compile_options(${target} PRIVATE $<$<COMPILE_LANG_AND_ID:C,Clang>:-gdwarf-4>
+    $<$<COMPILE_LANG_AND_ID:CXX,Clang>:-gdwarf-4>)
   if(PEGA_WERROR)
     target_compile_options(${target} PRIVATE -Werror)
   endif()
