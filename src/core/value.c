@@ -15,7 +15,8 @@ typedef struct bytes_object {
 /* Array (pairs == 0) or map (keys at even, values at odd places). */
 typedef struct sequence_object {
   pega_object object;
-  int64_t size; /* items of an array, pairs of a map */
+  struct sequence_object *holder; /* while it is destroyed: what it was in */
+  int64_t size;                   /* items of an array, pairs of a map */
   int64_t num_values;
   pega_value values[];
 } sequence_object;
@@ -177,15 +178,30 @@ void pega_value_release(pega_value *value) {
   if (counted(&old)) pega_object_release(old.as.object);
 }
 
-/* Arrays of arrays can be deep, but each level was made by a call: recursion is bounded by what the
- * maker nested. */
+/* A loop, not a recursion: arrays in arrays may be nested deeper than the stack is. */
 static void destroy_sequence(pega_object *object) {
-  sequence_object *sequence = (sequence_object *)object;
-  for (int64_t i = 0; i < sequence->num_values; ++i) pega_value_release(&sequence->values[i]);
-  free(sequence);
+  sequence_object *current = (sequence_object *)object;
+  current->holder = NULL;
+  while (current != NULL) {
+    if (current->num_values == 0) {
+      sequence_object *holder = current->holder;
+      free(current);
+      current = holder;
+      continue;
+    }
+    pega_value *value = &current->values[--current->num_values];
+    if (!counted(value)) continue;
+    pega_object *item = value->as.object;
+    if (item->destroy != destroy_sequence) {
+      pega_object_release(item);
+    } else if (atomic_fetch_sub_explicit(&item->refs, 1, memory_order_acq_rel) == 1) {
+      ((sequence_object *)item)->holder = current;
+      current = (sequence_object *)item;
+    }
+  }
 }
 
-/* Copies values[i * step + offset] of each source into one block. */
+/* Retains the items, for a map keys and values by turns, into one block. */
 static pega_status sequence_create(pega_kind kind, const pega_value *first,
                                    const pega_value *second, int64_t size, pega_value *out,
                                    pega_error *error) {
