@@ -5,12 +5,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define ENGINE_FUNCTION(name)                                                                   \
-  static pega_status name(__attribute__((unused)) void *self,                                   \
-                          __attribute__((unused)) const pega_value *args,                       \
-                          __attribute__((unused)) int32_t num_args,                             \
-                          __attribute__((unused)) pega_value *result,                           \
-                          __attribute__((unused)) pega_error *error)
+#define ENGINE_FUNCTION(name)                                                               \
+  static pega_status name(                                                                  \
+      __attribute__((unused)) void *self, __attribute__((unused)) const pega_value *args,   \
+      __attribute__((unused)) int32_t num_args, __attribute__((unused)) pega_value *result, \
+      __attribute__((unused)) pega_error *error)
 
 /* ---- numbers, tensors, text ---- */
 
@@ -80,8 +79,8 @@ static void *run_thread_call(void *argument) {
 }
 
 ENGINE_FUNCTION(engine_apply_on_thread) {
-  struct thread_call call = {callee(args, num_args, error), args + 1, num_args - 1, result, error,
-                             PEGA_OK};
+  struct thread_call call = {
+      callee(args, num_args, error), args + 1, num_args - 1, result, error, PEGA_OK};
   pthread_t thread;
   if (call.function == NULL) return PEGA_ERROR_TYPE;
   if (pthread_create(&thread, NULL, run_thread_call, &call) != 0) {
@@ -129,9 +128,7 @@ ENGINE_FUNCTION(engine_fail) {
                              pega_value_as_string(&args[0], NULL), message, size);
 }
 
-ENGINE_FUNCTION(engine_fail_silently) {
-  return PEGA_ERROR_INTERNAL;
-}
+ENGINE_FUNCTION(engine_fail_silently) { return PEGA_ERROR_INTERNAL; }
 
 ENGINE_FUNCTION(engine_fail_caused) {
   pega_error cause = PEGA_ERROR_INIT;
@@ -227,9 +224,7 @@ ENGINE_FUNCTION(engine_hold) {
   return pega_value_retain(&args[0], &held, error);
 }
 
-ENGINE_FUNCTION(engine_get_held) {
-  return pega_value_retain(&held, result, error);
-}
+ENGINE_FUNCTION(engine_get_held) { return pega_value_retain(&held, result, error); }
 
 static void *release_held(void *argument) {
   pega_value_release(argument);
@@ -254,9 +249,11 @@ ENGINE_FUNCTION(engine_current_stream) {
 
 /* ---- the table ---- */
 
-#define VECTOR(name_)                                                                \
-  {.name = name_, .type = PEGA_TYPE_TENSOR, .flags = PEGA_PARAM_CONTIGUOUS,           \
-   .dtype = {kDLFloat, 32, 1}, .device_type = kDLCPU, .shape = "n"}
+#define VECTOR(name_)                                                        \
+  {                                                                          \
+    .name = name_, .type = PEGA_TYPE_TENSOR, .flags = PEGA_PARAM_CONTIGUOUS, \
+    .dtype = {kDLFloat, 32, 1}, .device_type = kDLCPU, .shape = "n"          \
+  }
 
 static const pega_param two_integers[] = {{.name = "a", .type = PEGA_TYPE_INT},
                                           {.name = "b", .type = PEGA_TYPE_INT}};
@@ -282,21 +279,29 @@ static const struct entry {
     {"engine.describe", "Says what it is given.", engine_describe, NULL, 0, PEGA_TYPE_ANY},
     {"engine.echo", "Returns what it is given.", engine_echo, NULL, 0, PEGA_TYPE_ANY},
     {"engine.apply", "Calls a function.", engine_apply, NULL, 0, PEGA_TYPE_ANY},
-    {"engine.apply_on_thread", "Calls a function on a thread.", engine_apply_on_thread, NULL, 0, PEGA_TYPE_ANY},
-    {"engine.wrap", "Calls a function; its failure becomes a cause.", engine_wrap, NULL, 0, PEGA_TYPE_ANY},
-    {"engine.call_global", "Calls a TVM FFI global by name.", engine_call_global, NULL, 0, PEGA_TYPE_ANY},
+    {"engine.apply_on_thread", "Calls a function on a thread.", engine_apply_on_thread, NULL, 0,
+     PEGA_TYPE_ANY},
+    {"engine.wrap", "Calls a function; its failure becomes a cause.", engine_wrap, NULL, 0,
+     PEGA_TYPE_ANY},
+    {"engine.call_global", "Calls a TVM FFI global by name.", engine_call_global, NULL, 0,
+     PEGA_TYPE_ANY},
     {"engine.fail", "Fails.", engine_fail, two_strings, 2, PEGA_TYPE_NONE},
     {"engine.fail_silently", "Fails without a word.", engine_fail_silently, NULL, 0, PEGA_TYPE_ANY},
-    {"engine.fail_caused", "Fails because something else did.", engine_fail_caused, NULL, 0, PEGA_TYPE_ANY},
-    {"engine.make_tensor", "Makes 0, 1, ..., n - 1.", engine_make_tensor, length, 1, PEGA_TYPE_TENSOR},
-    {"engine.live_tensors", "Tensors that are not gone.", engine_live_tensors, NULL, 0, PEGA_TYPE_ANY},
-    {"engine.make_adder", "Makes a function that adds n.", engine_make_adder, length, 1, PEGA_TYPE_FUNCTION},
+    {"engine.fail_caused", "Fails because something else did.", engine_fail_caused, NULL, 0,
+     PEGA_TYPE_ANY},
+    {"engine.make_tensor", "Makes 0, 1, ..., n - 1.", engine_make_tensor, length, 1,
+     PEGA_TYPE_TENSOR},
+    {"engine.live_tensors", "Tensors that are not gone.", engine_live_tensors, NULL, 0,
+     PEGA_TYPE_ANY},
+    {"engine.make_adder", "Makes a function that adds n.", engine_make_adder, length, 1,
+     PEGA_TYPE_FUNCTION},
     {"engine.live_adders", "Adders that are not gone.", engine_live_adders, NULL, 0, PEGA_TYPE_ANY},
     {"engine.hold", "Keeps a value.", engine_hold, anything, 1, PEGA_TYPE_NONE},
     {"engine.get_held", "Returns the value that is kept.", engine_get_held, NULL, 0, PEGA_TYPE_ANY},
-    {"engine.release_held_on_thread", "Drops it on another thread.",
-     engine_release_held_on_thread, NULL, 0, PEGA_TYPE_ANY},
-    {"engine.current_stream", "The current stream of a device.", engine_current_stream, device, 1, PEGA_TYPE_POINTER},
+    {"engine.release_held_on_thread", "Drops it on another thread.", engine_release_held_on_thread,
+     NULL, 0, PEGA_TYPE_ANY},
+    {"engine.current_stream", "The current stream of a device.", engine_current_stream, device, 1,
+     PEGA_TYPE_POINTER},
 };
 
 static pega_status add_entry(const struct entry *entry, pega_error *error) {
@@ -324,9 +329,7 @@ static int add_all(pega_error *error) {
   return count;
 }
 
-int engine_add_to_registry(void) {
-  return add_all(NULL);
-}
+int engine_add_to_registry(void) { return add_all(NULL); }
 
 int engine_export(char *reason, size_t capacity) {
   pega_error error = PEGA_ERROR_INIT;

@@ -74,8 +74,6 @@ void TVMFFIGetVersion(struct fake_version *out) {
 
 #define FAKE_DECLARE(name) FAKE_EXPORT long name(void);
 #define FAKE_DEFINE(name) \
-  long name(void) {       \
-    return -1;            \
-  }
+  long name(void) { return -1; }
 FAKE_SYMBOLS(FAKE_DECLARE)
 FAKE_SYMBOLS(FAKE_DEFINE)

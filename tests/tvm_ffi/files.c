@@ -41,9 +41,7 @@ int files_patch(const char *path, long offset, const void *bytes, size_t size) {
   return fclose(file) == 0 && written == size ? 0 : -1;
 }
 
-int files_truncate(const char *path, long size) {
-  return truncate(path, size);
-}
+int files_truncate(const char *path, long size) { return truncate(path, size); }
 
 int files_copy_for_other_architecture(const char *from, const char *to) {
 #if defined(__aarch64__)

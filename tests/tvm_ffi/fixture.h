@@ -14,13 +14,12 @@
 #include <string.h>
 #include <tvm/ffi/c_api.h>
 
-#define FIXTURE_EXPORT(name)                                                        \
-  TVM_FFI_DLL_EXPORT int __tvm_ffi_##name(void *self, const TVMFFIAny *args,        \
-                                          int32_t num_args, TVMFFIAny *result);     \
-  TVM_FFI_DLL_EXPORT int __tvm_ffi_##name(__attribute__((unused)) void *self,       \
-                                          __attribute__((unused)) const TVMFFIAny *args, \
-                                          __attribute__((unused)) int32_t num_args, \
-                                          __attribute__((unused)) TVMFFIAny *result)
+#define FIXTURE_EXPORT(name)                                                                   \
+  TVM_FFI_DLL_EXPORT int __tvm_ffi_##name(void *self, const TVMFFIAny *args, int32_t num_args, \
+                                          TVMFFIAny *result);                                  \
+  TVM_FFI_DLL_EXPORT int __tvm_ffi_##name(                                                     \
+      __attribute__((unused)) void *self, __attribute__((unused)) const TVMFFIAny *args,       \
+      __attribute__((unused)) int32_t num_args, __attribute__((unused)) TVMFFIAny *result)
 
 /** Raises an error and returns -1, so that a function can `return fixture_fail(...)`. */
 int fixture_fail(const char *kind, const char *message);

@@ -43,8 +43,8 @@ FIXTURE_EXPORT(raise_chain) {
     TVMFFIByteArray message = {text, sizeof text - 1};
     TVMFFIByteArray traceback = {TRACEBACK, sizeof(TRACEBACK) - 1};
     TVMFFIObjectHandle cause = error;
-    int status = TVMFFIErrorCreateWithCauseAndExtraContext(&kind, &message, &traceback, cause, NULL,
-                                                           &error);
+    int status =
+        TVMFFIErrorCreateWithCauseAndExtraContext(&kind, &message, &traceback, cause, NULL, &error);
     if (cause != NULL) TVMFFIObjectDecRef(cause);
     if (status != 0) return -1;
   }
@@ -54,19 +54,13 @@ FIXTURE_EXPORT(raise_chain) {
 }
 
 /* -1 with nothing raised. */
-FIXTURE_EXPORT(fail_silently) {
-  return -1;
-}
+FIXTURE_EXPORT(fail_silently) { return -1; }
 
 /* -2: an error that the frontend (say Python) has already noted by itself. */
-FIXTURE_EXPORT(fail_frontend) {
-  return -2;
-}
+FIXTURE_EXPORT(fail_frontend) { return -2; }
 
 /* A number that the calling convention does not know. */
-FIXTURE_EXPORT(fail_strangely) {
-  return 42;
-}
+FIXTURE_EXPORT(fail_strangely) { return 42; }
 
 static int fail_with_code(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *result) {
   (void)args;

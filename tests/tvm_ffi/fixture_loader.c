@@ -18,11 +18,14 @@
 #define ABSURD UINT64_C(0x7fffffffffffff00)
 
 #if LOADER_VARIANT == 8
-#define KIND {'a', 'c', 'm', 'e'}
+#define KIND \
+  { 'a', 'c', 'm', 'e' }
 #elif LOADER_VARIANT == 10
-#define KIND {'_', 'l', 'i', 'b'}
+#define KIND \
+  { '_', 'l', 'i', 'b' }
 #else
-#define KIND {'c', 'u', 'd', 'a'}
+#define KIND \
+  { 'c', 'u', 'd', 'a' }
 #endif
 
 struct __attribute__((packed)) tree {

@@ -107,8 +107,8 @@ struct thread_call {
 
 static void *run_thread_call(void *argument) {
   struct thread_call *call = argument;
-  call->status = fixture_call(call->args[0].v_obj, call->args + 1, call->num_args - 1,
-                              &call->result);
+  call->status =
+      fixture_call(call->args[0].v_obj, call->args + 1, call->num_args - 1, &call->result);
   if (call->status != 0) TVMFFIErrorMoveFromRaised(&call->error);
   return NULL;
 }

@@ -13,9 +13,7 @@ FIXTURE_EXPORT(identity) {
 }
 
 /* nothing(...): None, whatever it is given. */
-FIXTURE_EXPORT(nothing) {
-  return 0;
-}
+FIXTURE_EXPORT(nothing) { return 0; }
 
 /* type_index(x): the tag with which x arrived. */
 FIXTURE_EXPORT(type_index) {
@@ -50,14 +48,10 @@ FIXTURE_EXPORT(references) {
   return 0;
 }
 
-FIXTURE_EXPORT(make_array) {
-  return fixture_call_global("ffi.Array", args, num_args, result);
-}
+FIXTURE_EXPORT(make_array) { return fixture_call_global("ffi.Array", args, num_args, result); }
 
 /* make_map(key, value, key, value, ...) */
-FIXTURE_EXPORT(make_map) {
-  return fixture_call_global("ffi.Map", args, num_args, result);
-}
+FIXTURE_EXPORT(make_map) { return fixture_call_global("ffi.Map", args, num_args, result); }
 
 /* array_sum(a): the integers of an Array, read through the runtime: a is a real one. */
 FIXTURE_EXPORT(array_sum) {
@@ -78,9 +72,7 @@ FIXTURE_EXPORT(array_sum) {
 }
 
 /* map_get(m, key): the item of a Map, read through the runtime. */
-FIXTURE_EXPORT(map_get) {
-  return fixture_call_global("ffi.MapGetItem", args, num_args, result);
-}
+FIXTURE_EXPORT(map_get) { return fixture_call_global("ffi.MapGetItem", args, num_args, result); }
 
 /* ---- values that outlive the call ---- */
 
@@ -102,9 +94,7 @@ FIXTURE_EXPORT(call_held) {
 }
 
 /* get_held(): the value that is kept. */
-FIXTURE_EXPORT(get_held) {
-  return TVMFFIAnyViewToOwnedAny(&held, result);
-}
+FIXTURE_EXPORT(get_held) { return TVMFFIAnyViewToOwnedAny(&held, result); }
 
 FIXTURE_EXPORT(release_held) {
   fixture_release(&held);

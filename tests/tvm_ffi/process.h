@@ -10,8 +10,8 @@
 
 /** What became of a program. */
 typedef struct process_result {
-  int exit_code;     /**< its exit status, or -1 if a signal ended it */
-  int signal;        /**< that signal, or 0 */
+  int exit_code;      /**< its exit status, or -1 if a signal ended it */
+  int signal;         /**< that signal, or 0 */
   char output[65536]; /**< the beginning of its stdout and stderr, NUL-terminated */
 } process_result;
 

@@ -51,7 +51,8 @@ static void install_handler(void) {
 static bool same_handler(const struct sigaction *left, const struct sigaction *right) {
   /* The C library sets flags of its own (how to return from a handler) besides these. */
   const int flags = SA_SIGINFO | SA_NODEFER | SA_RESTART | SA_ONSTACK;
-  return ((left->sa_flags ^ right->sa_flags) & flags) == 0 && left->sa_handler == right->sa_handler &&
+  return ((left->sa_flags ^ right->sa_flags) & flags) == 0 &&
+         left->sa_handler == right->sa_handler &&
          sigismember(&left->sa_mask, SIGUSR1) == sigismember(&right->sa_mask, SIGUSR1);
 }
 

@@ -95,8 +95,7 @@ void support_expect_int(pega_value *value, int64_t expected, const char *file, i
   if (value->kind != PEGA_INT || value->as.i64 != expected) {
     char text[256];
     pega_value_format(value, text, sizeof text);
-    print_error("expected %" PRId64 ", got %s (%s)\n", expected, text,
-                pega_kind_name(value->kind));
+    print_error("expected %" PRId64 ", got %s (%s)\n", expected, text, pega_kind_name(value->kind));
     _fail(file, line);
   }
   pega_value_release(value);

@@ -37,13 +37,13 @@ void *support_symbol(const char *name);
 
 #define SUPPORT_COUNT(array) ((int32_t)(sizeof(array) / sizeof((array)[0])))
 /** Calls a function with the values listed, at least one. A pega_error `error` is in scope. */
-#define CALL(function, result, ...)                          \
-  pega_function_call(function, (pega_value[]){__VA_ARGS__},  \
+#define CALL(function, result, ...)                         \
+  pega_function_call(function, (pega_value[]){__VA_ARGS__}, \
                      SUPPORT_COUNT(((pega_value[]){__VA_ARGS__})), result, &error)
 /** The same for a fixture function by name. */
-#define CALL_FIXTURE(name, result, ...)               \
-  support_call(name, (pega_value[]){__VA_ARGS__},     \
-               SUPPORT_COUNT(((pega_value[]){__VA_ARGS__})), result, &error)
+#define CALL_FIXTURE(name, result, ...)                                                         \
+  support_call(name, (pega_value[]){__VA_ARGS__}, SUPPORT_COUNT(((pega_value[]){__VA_ARGS__})), \
+               result, &error)
 /** And without arguments. */
 #define CALL_FIXTURE0(name, result) support_call(name, NULL, 0, result, &error)
 
@@ -53,12 +53,12 @@ void *support_symbol(const char *name);
 /** The call succeeds; if not, the test fails with the error's text. */
 #define EXPECT_OK(call) support_expect(call, PEGA_OK, &error, #call, __FILE__, __LINE__)
 /** The call fails with this status, its text holds all that follows; the error stays filled. */
-#define EXPECT_FAILURE(expected, call, ...)                              \
-  do {                                                                   \
-    support_expect(call, expected, &error, #call, __FILE__, __LINE__);   \
-    const char *const needles_[] = {__VA_ARGS__};                        \
-    support_expect_all(pega_error_message(&error), needles_,             \
-                       sizeof needles_ / sizeof needles_[0], __FILE__, __LINE__); \
+#define EXPECT_FAILURE(expected, call, ...)                                                        \
+  do {                                                                                             \
+    support_expect(call, expected, &error, #call, __FILE__, __LINE__);                             \
+    const char *const needles_[] = {__VA_ARGS__};                                                  \
+    support_expect_all(pega_error_message(&error), needles_, sizeof needles_ / sizeof needles_[0], \
+                       __FILE__, __LINE__);                                                        \
   } while (0)
 #define EXPECT_TEXT(text, needle) support_expect_text(text, needle, true, __FILE__, __LINE__)
 #define EXPECT_NO_TEXT(text, needle) support_expect_text(text, needle, false, __FILE__, __LINE__)

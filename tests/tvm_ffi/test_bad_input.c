@@ -12,8 +12,8 @@
 
 static pega_error error = PEGA_ERROR_INIT;
 
-static pega_status nothing(void *self, const pega_value *args, int32_t num_args,
-                           pega_value *result, pega_error *out_error) {
+static pega_status nothing(void *self, const pega_value *args, int32_t num_args, pega_value *result,
+                           pega_error *out_error) {
   (void)self;
   (void)args;
   (void)num_args;
@@ -245,7 +245,7 @@ static void test_lying_header(void **state) {
 
 static support_vector vector;
 
-#define EXPECT_BAD_TENSOR(expected, ...)                                                      \
+#define EXPECT_BAD_TENSOR(expected, ...)                                                        \
   EXPECT_FAILURE(expected, CALL_FIXTURE("type_index", NULL, pega_value_tensor(&vector.tensor)), \
                  "type_index", __VA_ARGS__)
 
@@ -454,22 +454,14 @@ static void test_many_arguments(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_null_runtime_and_out),
-      cmocka_unit_test(test_null_with_a_function),
-      cmocka_unit_test(test_null_error),
-      cmocka_unit_test(test_options),
-      cmocka_unit_test(test_long_names),
-      cmocka_unit_test(test_odd_names),
-      cmocka_unit_test(test_name_with_nul),
-      cmocka_unit_test(test_files_that_are_no_module),
-      cmocka_unit_test(test_truncated_module),
-      cmocka_unit_test(test_lying_header),
-      cmocka_unit_test(test_tensors_into_tvm_ffi),
-      cmocka_unit_test(test_tensors_from_tvm_ffi),
-      cmocka_unit_test(test_calls_into_tvm_ffi),
-      cmocka_unit_test(test_deep_nesting),
-      cmocka_unit_test(test_endless_list),
-      cmocka_unit_test(test_many_arguments),
+      cmocka_unit_test(test_null_runtime_and_out), cmocka_unit_test(test_null_with_a_function),
+      cmocka_unit_test(test_null_error),           cmocka_unit_test(test_options),
+      cmocka_unit_test(test_long_names),           cmocka_unit_test(test_odd_names),
+      cmocka_unit_test(test_name_with_nul),        cmocka_unit_test(test_files_that_are_no_module),
+      cmocka_unit_test(test_truncated_module),     cmocka_unit_test(test_lying_header),
+      cmocka_unit_test(test_tensors_into_tvm_ffi), cmocka_unit_test(test_tensors_from_tvm_ffi),
+      cmocka_unit_test(test_calls_into_tvm_ffi),   cmocka_unit_test(test_deep_nesting),
+      cmocka_unit_test(test_endless_list),         cmocka_unit_test(test_many_arguments),
   };
   int failed = cmocka_run_group_tests_name("bad input", tests, support_open, support_close);
   pega_error_clear(&error);

@@ -16,9 +16,7 @@ static bool few;
 
 /* Less than the smallest block a round: what is lost once a round is far above it. What is below
  * are the allocator's own caches. */
-static int64_t slack(void) {
-  return rounds <= 2000 ? 16384 : 65536;
-}
+static int64_t slack(void) { return rounds <= 2000 ? 16384 : 65536; }
 
 static int deleted;
 
@@ -311,18 +309,12 @@ static int close_all(void **state) {
 
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_the_count_counts),
-      cmocka_unit_test(test_values),
-      cmocka_unit_test(test_containers),
-      cmocka_unit_test(test_tensors),
-      cmocka_unit_test(test_foreign_tensors),
-      cmocka_unit_test(test_callbacks),
-      cmocka_unit_test(test_foreign_functions),
-      cmocka_unit_test(test_globals),
-      cmocka_unit_test(test_errors_in),
-      cmocka_unit_test(test_errors_out),
-      cmocka_unit_test(test_same_error),
-      cmocka_unit_test(test_modules),
+      cmocka_unit_test(test_the_count_counts),  cmocka_unit_test(test_values),
+      cmocka_unit_test(test_containers),        cmocka_unit_test(test_tensors),
+      cmocka_unit_test(test_foreign_tensors),   cmocka_unit_test(test_callbacks),
+      cmocka_unit_test(test_foreign_functions), cmocka_unit_test(test_globals),
+      cmocka_unit_test(test_errors_in),         cmocka_unit_test(test_errors_out),
+      cmocka_unit_test(test_same_error),        cmocka_unit_test(test_modules),
   };
   few = argc > 1;
   if (few) rounds = atoi(argv[1]);

@@ -13,12 +13,12 @@ static pega_error error = PEGA_ERROR_INIT;
 
 /* ---- artifacts ---- */
 
-#define EXPECT_NO_MODULE(expected, path, ...)                                                 \
-  do {                                                                                        \
-    pega_tvm_ffi_module *module_ = NULL;                                                      \
+#define EXPECT_NO_MODULE(expected, path, ...)                                                   \
+  do {                                                                                          \
+    pega_tvm_ffi_module *module_ = NULL;                                                        \
     EXPECT_FAILURE(expected, pega_tvm_ffi_module_open(support_runtime, path, &module_, &error), \
-                   path, __VA_ARGS__);                                                        \
-    assert_null(module_);                                                                     \
+                   path, __VA_ARGS__);                                                          \
+    assert_null(module_);                                                                       \
   } while (0)
 
 static void test_artifact_missing(void **state) {
@@ -86,10 +86,10 @@ static void test_loader_not_registered(void **state) {
 
 static void test_needed_library_missing(void **state) {
   (void)state;
-  EXPECT_FAILURE(PEGA_ERROR_NOT_FOUND,
-                 pega_tvm_ffi_load_library(support_runtime, "/nonexistent/libtvm_runtime.so",
-                                           &error),
-                 "/nonexistent/libtvm_runtime.so");
+  EXPECT_FAILURE(
+      PEGA_ERROR_NOT_FOUND,
+      pega_tvm_ffi_load_library(support_runtime, "/nonexistent/libtvm_runtime.so", &error),
+      "/nonexistent/libtvm_runtime.so");
 }
 
 /* ---- arguments, as TVM FFI code that calls the engine gets to read it ---- */
@@ -107,9 +107,15 @@ static int ran;
 
 static pega_function *export_checked(void) {
   static const pega_param params[] = {
-      {.name = "x", .type = PEGA_TYPE_TENSOR, .dtype = {kDLFloat, 32, 1}, .device_type = kDLCPU,
+      {.name = "x",
+       .type = PEGA_TYPE_TENSOR,
+       .dtype = {kDLFloat, 32, 1},
+       .device_type = kDLCPU,
        .shape = "n"},
-      {.name = "y", .type = PEGA_TYPE_TENSOR, .dtype = {kDLFloat, 32, 1}, .device_type = kDLCPU,
+      {.name = "y",
+       .type = PEGA_TYPE_TENSOR,
+       .dtype = {kDLFloat, 32, 1},
+       .device_type = kDLCPU,
        .shape = "n"},
       {.name = "steps", .type = PEGA_TYPE_INT, .flags = PEGA_PARAM_RANGE, .min = 1, .max = 8}};
   pega_signature signature = PEGA_SIGNATURE_INIT;
@@ -124,17 +130,17 @@ static support_vector x;
 static support_vector y;
 
 /* call_global("test.checked", ...) fails like this, and nothing has run. */
-#define EXPECT_CHECK(kind, arguments, ...)                                                   \
-  do {                                                                                       \
-    pega_function *function_ = export_checked();                                             \
-    support_vector_init(&x, 4, 1.0f);                                                        \
-    support_vector_init(&y, 4, 1.0f);                                                        \
-    ran = 0;                                                                                 \
-    EXPECT_FAILURE(PEGA_ERROR_CALLEE, CALL_FIXTURE arguments, "test.checked", __VA_ARGS__);  \
-    assert_string_equal(pega_error_kind(&error), kind);                                      \
-    assert_int_equal(ran, 0);                                                                \
-    EXPECT_OK(pega_tvm_ffi_remove_global(support_runtime, "test.checked", &error));          \
-    pega_function_release(function_);                                                        \
+#define EXPECT_CHECK(kind, arguments, ...)                                                  \
+  do {                                                                                      \
+    pega_function *function_ = export_checked();                                            \
+    support_vector_init(&x, 4, 1.0f);                                                       \
+    support_vector_init(&y, 4, 1.0f);                                                       \
+    ran = 0;                                                                                \
+    EXPECT_FAILURE(PEGA_ERROR_CALLEE, CALL_FIXTURE arguments, "test.checked", __VA_ARGS__); \
+    assert_string_equal(pega_error_kind(&error), kind);                                     \
+    assert_int_equal(ran, 0);                                                               \
+    EXPECT_OK(pega_tvm_ffi_remove_global(support_runtime, "test.checked", &error));         \
+    pega_function_release(function_);                                                       \
   } while (0)
 
 #define X pega_value_tensor(&x.tensor)
@@ -187,10 +193,10 @@ static DLTensor *with_device(support_vector *vector, DLDeviceType type, int32_t 
 static void test_wrong_dtype(void **state) {
   (void)state;
   support_vector other;
-  EXPECT_CHECK("TypeError",
-               ("call_global", NULL, NAME, X, pega_value_tensor(with_dtype(&other, kDLBfloat, 16)),
-                INT(1)),
-               "1", "'y'", "float32", "bfloat16");
+  EXPECT_CHECK(
+      "TypeError",
+      ("call_global", NULL, NAME, X, pega_value_tensor(with_dtype(&other, kDLBfloat, 16)), INT(1)),
+      "1", "'y'", "float32", "bfloat16");
 }
 
 static void test_wrong_shape(void **state) {
@@ -204,10 +210,10 @@ static void test_wrong_shape(void **state) {
 static void test_wrong_device(void **state) {
   (void)state;
   support_vector other;
-  EXPECT_CHECK("ValueError",
-               ("call_global", NULL, NAME, X,
-                pega_value_tensor(with_device(&other, kDLCUDA, 1)), INT(1)),
-               "1", "'y'", "cpu", "cuda:1");
+  EXPECT_CHECK(
+      "ValueError",
+      ("call_global", NULL, NAME, X, pega_value_tensor(with_device(&other, kDLCUDA, 1)), INT(1)),
+      "1", "'y'", "cpu", "cuda:1");
 }
 
 /* ---- callbacks ---- */

@@ -35,15 +35,15 @@ static pega_status fail_silently(void *self, const pega_value *args, int32_t num
 }
 
 struct descent {
-  pega_function *apply;  /* the fixture's */
-  pega_function *raise;  /* the fixture's */
+  pega_function *apply; /* the fixture's */
+  pega_function *raise; /* the fixture's */
   pega_function *self;
   bool wrap; /* each level fails with an error of its own, caused by the one below */
 };
 
 /* descend(depth): engine -> module -> engine -> ... until depth is 0, then the module raises. */
-static pega_status descend(void *self, const pega_value *args, int32_t num_args,
-                           pega_value *result, pega_error *out_error) {
+static pega_status descend(void *self, const pega_value *args, int32_t num_args, pega_value *result,
+                           pega_error *out_error) {
   struct descent *descent = self;
   (void)num_args;
   int64_t depth = args[0].as.i64;
@@ -86,11 +86,10 @@ static bool has_causes(void) {
 
 static void test_every_kind(void **state) {
   (void)state;
-  static const char *const kinds[] = {"RuntimeError",   "ValueError",          "TypeError",
-                                      "AttributeError", "KeyError",            "IndexError",
-                                      "AssertionError", "MemoryError",         "OSError",
-                                      "StopIteration",  "NotImplementedError", "InternalError",
-                                      "acme.OwnError"};
+  static const char *const kinds[] = {
+      "RuntimeError",        "ValueError",     "TypeError",    "AttributeError", "KeyError",
+      "IndexError",          "AssertionError", "MemoryError",  "OSError",        "StopIteration",
+      "NotImplementedError", "InternalError",  "acme.OwnError"};
   for (int i = 0; i < SUPPORT_COUNT(kinds); i++) {
     pega_value result = INT(1);
     EXPECT_FAILURE(PEGA_ERROR_CALLEE,
@@ -398,6 +397,13 @@ static void test_same_object_through_engine(void **state) {
   EXPECT_OK(CALL_FIXTURE("raises_kept", &same, pega_value_function(function)));
   assert_int_equal(same.kind, PEGA_BOOL);
   assert_true(same.as.boolean);
+  /* Its traceback has become longer by the function that it passed. */
+  pega_value caught = pega_value_none();
+  EXPECT_OK(CALL_FIXTURE("catch", &caught, pega_value_function(function)));
+  const char *traceback = pega_value_as_string(pega_array_get(&caught, 2), NULL);
+  EXPECT_TEXT(traceback, "fixture_raise");
+  EXPECT_TEXT(traceback, "test.passes_on");
+  pega_value_release(&caught);
   assert_int_equal(support_counter("kept_references"), 1);
   EXPECT_OK(CALL_FIXTURE0("drop_kept", NULL));
   pega_function_release(function);
@@ -439,9 +445,9 @@ static void test_slot_is_left_empty(void **state) {
   assert_int_equal(CALL_FIXTURE("raise", NULL, TEXT("ValueError"), TEXT("x")), PEGA_ERROR_CALLEE);
   EXPECT_OK(CALL_FIXTURE0("take_raised", &taken));
   assert_false(taken.as.boolean);
-  assert_int_equal(CALL_FIXTURE("apply", NULL, pega_value_function(function), TEXT("ValueError"),
-                                TEXT("x")),
-                   PEGA_ERROR_CALLEE);
+  assert_int_equal(
+      CALL_FIXTURE("apply", NULL, pega_value_function(function), TEXT("ValueError"), TEXT("x")),
+      PEGA_ERROR_CALLEE);
   EXPECT_OK(CALL_FIXTURE0("take_raised", &taken));
   assert_false(taken.as.boolean);
   pega_tvm_ffi_module *module = NULL;

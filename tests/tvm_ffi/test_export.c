@@ -68,9 +68,12 @@ static int two = 2;
 static int three = 3;
 
 static pega_function *make_scale(const char *name, int *factor) {
-  static const pega_param params[] = {
-      {.name = "x", .doc = "what to scale", .type = PEGA_TYPE_INT, .flags = PEGA_PARAM_RANGE,
-       .min = 0, .max = 100}};
+  static const pega_param params[] = {{.name = "x",
+                                       .doc = "what to scale",
+                                       .type = PEGA_TYPE_INT,
+                                       .flags = PEGA_PARAM_RANGE,
+                                       .min = 0,
+                                       .max = 100}};
   pega_signature signature = PEGA_SIGNATURE_INIT;
   signature.params = params;
   signature.num_params = 1;
@@ -142,8 +145,8 @@ static void test_metadata(void **state) {
   EXPECT_OK(pega_tvm_ffi_export(support_runtime, NULL, function, 0, &error));
   pega_function *metadata = NULL;
   pega_value text = pega_value_none();
-  EXPECT_OK(pega_tvm_ffi_get_global(support_runtime, "ffi.GetGlobalFuncMetadata", &metadata,
-                                    &error));
+  EXPECT_OK(
+      pega_tvm_ffi_get_global(support_runtime, "ffi.GetGlobalFuncMetadata", &metadata, &error));
   EXPECT_OK(CALL(metadata, &text, TEXT("test.documented")));
   const char *json = pega_value_as_string(&text, NULL);
   assert_non_null(json);
@@ -258,14 +261,14 @@ static void test_callback_arguments(void **state) {
                          TEXT("a much longer text"), pega_value_bytes("abc", 3),
                          pega_value_dtype((DLDataType){kDLBfloat, 16, 1}),
                          pega_value_device((DLDevice){kDLCUDA, 1}),
-                         pega_value_tensor(&vector.tensor), array,
-                         pega_value_function(function)));
+                         pega_value_tensor(&vector.tensor), array, pega_value_function(function)));
   const char *got = pega_value_as_string(&text, NULL);
   assert_non_null(got);
   static const char *const expected[] = {
-      "none ",  "bool true", "int -3",         "float 0.5",          "string \"short\"",
-      "string \"a much longer text\"", "bytes ", "bfloat16", "cuda:1", "float32[3]",
-      "array ", "function "};
+      "none ",      "bool true",        "int -3",
+      "float 0.5",  "string \"short\"", "string \"a much longer text\"",
+      "bytes ",     "bfloat16",         "cuda:1",
+      "float32[3]", "array ",           "function "};
   for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++) EXPECT_TEXT(got, expected[i]);
   pega_value_release(&text);
   pega_value_release(&array);
@@ -454,6 +457,40 @@ static void test_movable_argument(void **state) {
   pega_function_release(function);
 }
 
+/* Integers that not even uint64 holds arrive as the objects that they are. */
+static void test_greater_integers(void **state) {
+  (void)state;
+  int (*make)(const TVMFFIByteArray *, TVMFFIAny *) = NULL;
+  *(void **)&make = support_symbol("TVMFFIBigIntFromByteArray");
+  if (make == NULL) return; /* this runtime has none */
+  int (*call)(void *, TVMFFIAny *, int32_t, TVMFFIAny *) = NULL;
+  int (*release)(void *) = NULL;
+  *(void **)&call = support_symbol("TVMFFIFunctionCall");
+  *(void **)&release = support_symbol("TVMFFIObjectDecRef");
+  pega_function *function = support_function("test.describe", NULL, describe, NULL);
+  void *handle = NULL;
+  EXPECT_OK(pega_tvm_ffi_function_to_handle(support_runtime, function, &handle, &error));
+  static const int64_t words[][2] = {{5, 0}, {0, 1}, {0, -1}, {-1, 0}, {INT64_MAX, -1}};
+  static const char *const expected[] = {"int 5", "object", "object", "uint 18446744073709551615",
+                                         "object"};
+  for (int i = 0; i < SUPPORT_COUNT(words); i++) {
+    TVMFFIByteArray bytes = {(const char *)words[i], sizeof words[i]};
+    TVMFFIAny number = {0};
+    TVMFFIAny result = {0};
+    assert_int_equal(make(&bytes, &number), 0);
+    assert_int_equal(call(handle, &number, 1, &result), 0);
+    const char *text = result.v_bytes;
+    if (result.type_index == kTVMFFIStr) {
+      text = ((const TVMFFIByteArray *)((const char *)result.v_obj + sizeof(TVMFFIObject)))->data;
+    }
+    EXPECT_TEXT(text, expected[i]);
+    if (result.type_index == kTVMFFIStr) release(result.v_obj);
+    if (number.type_index == kTVMFFIBigInt) release(number.v_obj);
+  }
+  release(handle);
+  pega_function_release(function);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_global),
@@ -472,6 +509,7 @@ int main(void) {
       cmocka_unit_test(test_deleter_on_another_thread),
       cmocka_unit_test(test_handles),
       cmocka_unit_test(test_movable_argument),
+      cmocka_unit_test(test_greater_integers),
   };
   int failed = cmocka_run_group_tests_name("export", tests, support_open, support_close);
   pega_error_clear(&error);

@@ -79,7 +79,8 @@ static void test_global(void **state) {
   EXPECT_OK(pega_tvm_ffi_list_globals(support_runtime, &names, &error));
   bool found = false;
   for (int64_t i = 0; i < pega_value_size(&names); i++) {
-    found = found || strcmp(pega_value_as_string(pega_array_get(&names, i), NULL), "ffi.String") == 0;
+    found =
+        found || strcmp(pega_value_as_string(pega_array_get(&names, i), NULL), "ffi.String") == 0;
   }
   assert_true(found);
   pega_value_release(&names);
@@ -163,8 +164,8 @@ static void test_integers_beyond_int64(void **state) {
   for (size_t i = 0; i < 2; i++) {
     pega_value result = pega_value_none();
     if (support_symbol("TVMFFIBigIntFromByteArray") == NULL) {
-      EXPECT_FAILURE(PEGA_ERROR_RANGE, CALL_FIXTURE("identity", &result, pega_value_uint(numbers[i])),
-                     "identity");
+      EXPECT_FAILURE(PEGA_ERROR_RANGE,
+                     CALL_FIXTURE("identity", &result, pega_value_uint(numbers[i])), "identity");
       continue;
     }
     EXPECT_OK(CALL_FIXTURE("identity", &result, pega_value_uint(numbers[i])));

@@ -28,8 +28,8 @@ static void test_uncounted(void **state) {
   support_vector_init(&x, 3, 1.0f);
   support_vector_init(&y, 3, 0.0f);
   assert_int_equal(type_index(pega_value_tensor(&x.tensor)), kTVMFFIDLTensorPtr);
-  EXPECT_OK(CALL_FIXTURE("add_one", NULL, pega_value_tensor(&x.tensor),
-                         pega_value_tensor(&y.tensor)));
+  EXPECT_OK(
+      CALL_FIXTURE("add_one", NULL, pega_value_tensor(&x.tensor), pega_value_tensor(&y.tensor)));
   for (int i = 0; i < 3; i++) assert_true(y.data[i] == (float)(i + 2));
 
   pega_value address = pega_value_none();
@@ -49,8 +49,8 @@ static void test_strides_and_offset(void **state) {
   x.tensor.byte_offset = sizeof(float);
   y.strides[0] = -1;
   y.tensor.byte_offset = 3 * sizeof(float);
-  EXPECT_OK(CALL_FIXTURE("add_one", NULL, pega_value_tensor(&x.tensor),
-                         pega_value_tensor(&y.tensor)));
+  EXPECT_OK(
+      CALL_FIXTURE("add_one", NULL, pega_value_tensor(&x.tensor), pega_value_tensor(&y.tensor)));
   static const float expected[] = {11.0f, 8.0f, 5.0f, 2.0f, 3.0f};
   for (int i = 0; i < 5; i++) assert_true(y.data[i] == expected[i]);
 
@@ -58,8 +58,8 @@ static void test_strides_and_offset(void **state) {
   support_vector_init(&x, 3, 1.0f);
   support_vector_init(&y, 3, 0.0f);
   x.tensor.strides = NULL;
-  EXPECT_OK(CALL_FIXTURE("add_one", NULL, pega_value_tensor(&x.tensor),
-                         pega_value_tensor(&y.tensor)));
+  EXPECT_OK(
+      CALL_FIXTURE("add_one", NULL, pega_value_tensor(&x.tensor), pega_value_tensor(&y.tensor)));
   assert_true(y.data[2] == 4.0f);
 }
 
@@ -192,8 +192,8 @@ static void test_read_only_stays_so(void **state) {
   DLTensor view = {memory, {kDLCPU, 0}, 1, {kDLFloat, 32, 1}, shape, NULL, 0};
   static const char tag = 0;
   pega_value tensor = pega_value_none();
-  EXPECT_OK(pega_tensor_create(&view, DLPACK_FLAG_BITMASK_READ_ONLY, &tag, NULL, NULL, &tensor,
-                               &error));
+  EXPECT_OK(
+      pega_tensor_create(&view, DLPACK_FLAG_BITMASK_READ_ONLY, &tag, NULL, NULL, &tensor, &error));
   pega_value back = pega_value_none();
   pega_status status = CALL_FIXTURE("identity", &back, tensor);
   /* A Tensor object has no such flag: it may be refused, but not come back as writable. */
@@ -213,8 +213,8 @@ static void test_zero_elements_and_rank_zero(void **state) {
   support_vector_init(&x, 0, 0.0f);
   support_vector_init(&y, 0, 0.0f);
   x.tensor.data = NULL;
-  EXPECT_OK(CALL_FIXTURE("add_one", NULL, pega_value_tensor(&x.tensor),
-                         pega_value_tensor(&y.tensor)));
+  EXPECT_OK(
+      CALL_FIXTURE("add_one", NULL, pega_value_tensor(&x.tensor), pega_value_tensor(&y.tensor)));
   x.tensor.ndim = 0;
   x.tensor.shape = x.tensor.strides = NULL;
   x.tensor.data = x.data;

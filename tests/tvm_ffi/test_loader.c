@@ -33,11 +33,10 @@ static pega_status load_cuda(void *self, const pega_value *args, int32_t num_arg
 static void test_malformed(void **state) {
   (void)state;
   pega_function *load_file = NULL;
-  EXPECT_OK(
-      pega_tvm_ffi_get_global(support_runtime, "ffi.ModuleLoadFromFile", &load_file, &error));
+  EXPECT_OK(pega_tvm_ffi_get_global(support_runtime, "ffi.ModuleLoadFromFile", &load_file, &error));
   pega_function *loader = support_function("test.load_cuda", NULL, load_cuda, load_file);
-  EXPECT_OK(pega_tvm_ffi_export(support_runtime, "ffi.Module.load_from_bytes.cuda", loader, 0,
-                                &error));
+  EXPECT_OK(
+      pega_tvm_ffi_export(support_runtime, "ffi.Module.load_from_bytes.cuda", loader, 0, &error));
   static const char *const paths[] = {LOADER(1), LOADER(2), LOADER(3), LOADER(4),
                                       LOADER(5), LOADER(6), LOADER(7), LOADER(9)};
   for (int i = 0; i < SUPPORT_COUNT(paths); i++) {
@@ -47,8 +46,7 @@ static void test_malformed(void **state) {
     assert_null(module);
   }
   assert_int_equal(loads, 0);
-  EXPECT_OK(pega_tvm_ffi_remove_global(support_runtime, "ffi.Module.load_from_bytes.cuda",
-                                       &error));
+  EXPECT_OK(pega_tvm_ffi_remove_global(support_runtime, "ffi.Module.load_from_bytes.cuda", &error));
   pega_function_release(loader);
   pega_function_release(load_file);
 }
@@ -75,13 +73,12 @@ static void test_library_alone(void **state) {
 static void test_registered_loader(void **state) {
   (void)state;
   pega_function *load_file = NULL;
-  EXPECT_OK(
-      pega_tvm_ffi_get_global(support_runtime, "ffi.ModuleLoadFromFile", &load_file, &error));
+  EXPECT_OK(pega_tvm_ffi_get_global(support_runtime, "ffi.ModuleLoadFromFile", &load_file, &error));
   pega_function *loader = support_function("test.load_cuda", NULL, load_cuda, load_file);
   pega_tvm_ffi_module *module = NULL;
   EXPECT_FAILURE(PEGA_ERROR_UNAVAILABLE, open_module(LOADER(0), &module), "cuda");
-  EXPECT_OK(pega_tvm_ffi_export(support_runtime, "ffi.Module.load_from_bytes.cuda", loader, 0,
-                                &error));
+  EXPECT_OK(
+      pega_tvm_ffi_export(support_runtime, "ffi.Module.load_from_bytes.cuda", loader, 0, &error));
   EXPECT_OK(open_module(LOADER(0), &module));
   assert_int_equal(loads, 1);
 
@@ -98,8 +95,7 @@ static void test_registered_loader(void **state) {
   pega_function_release(function);
 
   pega_tvm_ffi_module_close(module);
-  EXPECT_OK(pega_tvm_ffi_remove_global(support_runtime, "ffi.Module.load_from_bytes.cuda",
-                                       &error));
+  EXPECT_OK(pega_tvm_ffi_remove_global(support_runtime, "ffi.Module.load_from_bytes.cuda", &error));
   pega_function_release(loader);
   pega_function_release(load_file);
 }
@@ -117,14 +113,13 @@ static pega_status load_nothing(void *self, const pega_value *args, int32_t num_
 static void test_failing_loader(void **state) {
   (void)state;
   pega_function *loader = support_function("test.load_nothing", NULL, load_nothing, NULL);
-  EXPECT_OK(pega_tvm_ffi_export(support_runtime, "ffi.Module.load_from_bytes.cuda", loader, 0,
-                                &error));
+  EXPECT_OK(
+      pega_tvm_ffi_export(support_runtime, "ffi.Module.load_from_bytes.cuda", loader, 0, &error));
   pega_tvm_ffi_module *module = NULL;
   pega_status status = open_module(LOADER(0), &module);
   assert_int_not_equal(status, PEGA_OK);
   EXPECT_TEXT(pega_error_message(&error), "this cubin is for another GPU");
-  EXPECT_OK(pega_tvm_ffi_remove_global(support_runtime, "ffi.Module.load_from_bytes.cuda",
-                                       &error));
+  EXPECT_OK(pega_tvm_ffi_remove_global(support_runtime, "ffi.Module.load_from_bytes.cuda", &error));
   pega_function_release(loader);
 }
 

@@ -48,13 +48,13 @@ static void expect_source(pega_tvm_ffi_source source, const char *path) {
   free(got);
 }
 
-#define EXPECT_REFUSED(expected, ...)                                                  \
-  do {                                                                                 \
-    const char *const needles_[] = {__VA_ARGS__};                                      \
-    if (strcmp(LINE("status"), expected) != 0) print_error("%s\n", result.output);     \
-    assert_string_equal(LINE("status"), expected);                                     \
-    support_expect_all(result.output, needles_, sizeof needles_ / sizeof needles_[0],  \
-                       __FILE__, __LINE__);                                            \
+#define EXPECT_REFUSED(expected, ...)                                                           \
+  do {                                                                                          \
+    const char *const needles_[] = {__VA_ARGS__};                                               \
+    if (strcmp(LINE("status"), expected) != 0) print_error("%s\n", result.output);              \
+    assert_string_equal(LINE("status"), expected);                                              \
+    support_expect_all(result.output, needles_, sizeof needles_ / sizeof needles_[0], __FILE__, \
+                       __LINE__);                                                               \
   } while (0)
 
 /* ---- the order of the search ---- */

@@ -15,8 +15,7 @@ static char streams[4];
 
 static void *seen_by_tvm_ffi(DLDevice device) {
   pega_value result = pega_value_none();
-  EXPECT_OK(
-      CALL_FIXTURE("get_stream", &result, INT(device.device_type), INT(device.device_id)));
+  EXPECT_OK(CALL_FIXTURE("get_stream", &result, INT(device.device_type), INT(device.device_id)));
   assert_int_equal(result.kind, PEGA_POINTER);
   return result.as.pointer;
 }
@@ -123,10 +122,8 @@ static void test_impossible_devices(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_engine_sets),
-      cmocka_unit_test(test_tvm_ffi_sets),
-      cmocka_unit_test(test_callback_sees_it),
-      cmocka_unit_test(test_each_thread_has_its_own),
+      cmocka_unit_test(test_engine_sets),        cmocka_unit_test(test_tvm_ffi_sets),
+      cmocka_unit_test(test_callback_sees_it),   cmocka_unit_test(test_each_thread_has_its_own),
       cmocka_unit_test(test_impossible_devices),
   };
   int failed = cmocka_run_group_tests_name("stream", tests, support_open, support_close);

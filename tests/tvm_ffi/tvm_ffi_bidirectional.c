@@ -29,8 +29,8 @@ static void say(const char *direction, const char *what, const char *got, const 
 }
 
 /* Prints a failure that was asked for; its text must hold `part` and its kind be `kind`. */
-static void say_error(const char *direction, const char *what, pega_status status,
-                      const char *kind, const char *part) {
+static void say_error(const char *direction, const char *what, pega_status status, const char *kind,
+                      const char *part) {
   bool right = status != PEGA_OK && strcmp(pega_error_kind(&error), kind) == 0 &&
                strstr(pega_error_message(&error), part) != NULL;
   printf("%s  %s fails with %s: %s\n", direction, what, pega_error_kind(&error),
@@ -73,9 +73,9 @@ static const char *call(pega_function *function, const pega_value *args, int32_t
 #define COUNT(array) ((int32_t)(sizeof(array) / sizeof((array)[0])))
 #define CALL(function, ...) \
   call(function, (pega_value[]){__VA_ARGS__}, COUNT(((pega_value[]){__VA_ARGS__})))
-#define STATUS(function, ...)                              \
-  pega_function_call(function, (pega_value[]){__VA_ARGS__}, \
-                     COUNT(((pega_value[]){__VA_ARGS__})), NULL, &error)
+#define STATUS(function, ...)                                                                     \
+  pega_function_call(function, (pega_value[]){__VA_ARGS__}, COUNT(((pega_value[]){__VA_ARGS__})), \
+                     NULL, &error)
 #define INT(number) pega_value_int(number)
 #define TEXT(text) pega_value_string(text)
 #define FUNCTION(function) pega_value_function(function)

@@ -163,16 +163,20 @@ void EngineCalls() {
 /* ---- errors ---- */
 
 void Errors() {
-  SayError(kCppCalls, "engine.fail(\"KeyError\", ...)",
-           [] { Engine("fail")("KeyError", "no such sequence"); }, "KeyError", "no such sequence");
-  SayError(kCppCalls, "engine.add(1, \"2\")", [] { Engine("add")(1, "2"); }, "TypeError", "'b'");
-  SayError(kCppCalls, "engine.fail_silently()", [] { Engine("fail_silently")(); }, "InternalError",
-           "engine.fail_silently");
+  SayError(
+      kCppCalls, "engine.fail(\"KeyError\", ...)",
+      [] { Engine("fail")("KeyError", "no such sequence"); }, "KeyError", "no such sequence");
+  SayError(
+      kCppCalls, "engine.add(1, \"2\")", [] { Engine("add")(1, "2"); }, "TypeError", "'b'");
+  SayError(
+      kCppCalls, "engine.fail_silently()", [] { Engine("fail_silently")(); }, "InternalError",
+      "engine.fail_silently");
 
   auto refuse = ffi::Function::FromTyped(
       [](int64_t number) { TVM_FFI_THROW(IndexError) << "no item " << number; });
-  SayError(kEngineCalls, "a lambda that throws, through the engine",
-           [&] { Engine("apply")(refuse, 7); }, "IndexError", "no item 7");
+  SayError(
+      kEngineCalls, "a lambda that throws, through the engine", [&] { Engine("apply")(refuse, 7); },
+      "IndexError", "no item 7");
 
   /* C++ -> engine -> C++ -> engine -> C++: the cause survives, the kind is the engine's. */
   auto wrap = ffi::Function::FromTyped([&refuse]() { Engine("wrap")(refuse, 12); });
