@@ -11,7 +11,16 @@ install(EXPORT pega_core NAMESPACE pega:: FILE pega-core-targets.cmake DESTINATI
 install(FILES include/pega/pega.h include/pega/dlpack.h include/pega/qwen35.h
   DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/pega)
 
-# Paths for pkg-config files: relative to the prefix where they can be.
+# pkg-config files say where things are from where they are themselves, so that the prefix can be
+# chosen at the installation and moved after it.
+set(pc_dir ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+if(IS_ABSOLUTE "${pc_dir}")
+  set(pc_prefix "${CMAKE_INSTALL_PREFIX}")
+else()
+  file(RELATIVE_PATH pc_up "/prefix/${pc_dir}" "/prefix")
+  string(REGEX REPLACE "/$" "" pc_up "${pc_up}")
+  set(pc_prefix "\${pcfiledir}/${pc_up}")
+endif()
 foreach(dir LIBDIR INCLUDEDIR)
   if(IS_ABSOLUTE "${CMAKE_INSTALL_${dir}}")
     set(pc_${dir} "${CMAKE_INSTALL_${dir}}")

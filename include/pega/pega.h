@@ -411,13 +411,13 @@ PEGA_API pega_status pega_device_parse(const char *name, DLDevice *out, pega_err
  * Reads only the descriptor, never the memory. Every tensor argument of every call passes it.
  */
 PEGA_API pega_status pega_tensor_validate(const DLTensor *tensor, pega_error *error);
-/** \brief Elements of a valid tensor. */
+/** \brief Elements of a valid tensor; 0 for NULL. */
 PEGA_API int64_t pega_tensor_num_elements(const DLTensor *tensor);
-/** \brief Bytes that the elements of a valid contiguous tensor take. */
+/** \brief Bytes that the elements of a valid contiguous tensor take; 0 for NULL. */
 PEGA_API int64_t pega_tensor_num_bytes(const DLTensor *tensor);
-/** \brief Whether a valid tensor is row-major without gaps (sizes of 1 and 0 excuse any stride). */
+/** \brief Whether a valid tensor is row-major without gaps (sizes of 1 and 0 excuse any stride). Not NULL. */
 PEGA_API bool pega_tensor_is_contiguous(const DLTensor *tensor);
-/** \brief Address of the first element: data + byte_offset. */
+/** \brief Address of the first element: data + byte_offset; NULL for NULL. */
 PEGA_API void *pega_tensor_data(const DLTensor *tensor);
 
 /**

@@ -35,8 +35,9 @@ COLD static pega_status fail_expected(const call_check *check, int32_t index, pe
                                       const char *expected) {
   char got[256];
   const pega_value *value = &check->args[index];
-  if (pega_value_format(value, got, sizeof got) >= sizeof got)
-    memcpy(got + sizeof got - 4, "...", 4);
+  if (pega_value_format(value, got, sizeof got) >= sizeof got) {
+    memcpy(got + pega_text_cut(got, sizeof got - 4), "...", 4);
+  }
   if (value->kind == PEGA_NONE) {
     return fail(check, index, status, "expected %s, got None", expected);
   }

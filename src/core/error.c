@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "pega/pega.h"
+#include "text.h"
 
 _Static_assert(sizeof(pega_error) == 1024 || sizeof(void *) != 8, "pega_error is part of the ABI");
 
@@ -122,8 +123,7 @@ static void set_field(char *field, size_t capacity, const char *text, size_t siz
     field[size] = '\0';
     return;
   }
-  size_t cut = capacity - 4;
-  while (cut > 0 && ((unsigned char)text[cut] & 0xC0) == 0x80) --cut;
+  size_t cut = pega_text_cut(text, capacity - 4);
   memcpy(field, text, cut);
   memcpy(field + cut, "...", 4);
   *whole = malloc(size + 1);

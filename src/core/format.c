@@ -131,7 +131,8 @@ pega_status pega_device_parse(const char *name, DLDevice *out, pega_error *error
                         pega_text_short_name(name, shown));
 }
 
-enum { kMaxFormatDepth = 8, kMaxFormatItems = 16 };
+/* A text for people: deep, wide and long containers are cut, with "..." for the rest. */
+enum { kMaxFormatDepth = 8, kMaxFormatItems = 16, kMaxFormatSize = 4096 };
 
 static void format_value(pega_text *text, const pega_value *value, int depth);
 
@@ -156,7 +157,7 @@ static void format_items(pega_text *text, const pega_value *value, int depth) {
   pega_text_append(text, map ? "{" : "[", 1);
   for (int64_t i = 0; i < size; ++i) {
     if (i > 0) pega_text_append(text, ", ", 2);
-    if (i == kMaxFormatItems || depth == kMaxFormatDepth) {
+    if (i == kMaxFormatItems || depth == kMaxFormatDepth || text->size > kMaxFormatSize) {
       pega_text_append(text, "...", 3);
       break;
     }

@@ -75,8 +75,8 @@ pega_status pega_stream_get(DLDevice device, void **stream, pega_error *error) {
 }
 
 pega_status pega_stream_set_provider(const pega_stream_provider *provider, pega_error *error) {
-  if (provider != NULL && (provider->struct_size != sizeof *provider || provider->set == NULL ||
-                           provider->get == NULL)) {
+  if (provider != NULL && (provider->struct_size != sizeof *provider || provider->reserved != 0 ||
+                           provider->set == NULL || provider->get == NULL)) {
     return pega_error_set(error, PEGA_ERROR_INVALID_ARGUMENT, NULL,
                           "pega_stream_set_provider: struct_size %" PRIu32
                           " with set and get: expected %zu and both set",

@@ -114,16 +114,22 @@ pega_status pega_tensor_validate(const DLTensor *tensor, pega_error *error) {
 }
 
 int64_t pega_tensor_num_elements(const DLTensor *tensor) {
+  if (tensor == NULL) return 0;
   int64_t count = 1;
   for (int32_t i = 0; i < tensor->ndim; ++i) count *= tensor->shape[i];
   return count;
 }
 
 int64_t pega_tensor_num_bytes(const DLTensor *tensor) {
-  return (pega_tensor_num_elements(tensor) * element_bits(tensor->dtype) + 7) / 8;
+  if (tensor == NULL) return 0;
+  int64_t bits = element_bits(tensor->dtype);
+  int64_t elements = pega_tensor_num_elements(tensor);
+  /* The bits of a valid tensor fit in int64, but 7 more may not. */
+  return elements / 8 * bits + (elements % 8 * bits + 7) / 8;
 }
 
 bool pega_tensor_is_contiguous(const DLTensor *tensor) {
+  if (tensor == NULL) return false;
   if (tensor->strides == NULL) return true;
   int64_t expected = 1;
   bool dense = true;
@@ -136,7 +142,7 @@ bool pega_tensor_is_contiguous(const DLTensor *tensor) {
 }
 
 void *pega_tensor_data(const DLTensor *tensor) {
-  return (void *)((uintptr_t)tensor->data + tensor->byte_offset);
+  return tensor == NULL ? NULL : (void *)((uintptr_t)tensor->data + tensor->byte_offset);
 }
 
 static void destroy_tensor(pega_object *object) {
@@ -202,7 +208,8 @@ pega_status pega_tensor_from_dlpack_versioned(DLManagedTensorVersioned *managed,
 }
 
 uint64_t pega_tensor_flags(const pega_value *tensor) {
-  if (tensor == NULL || tensor->kind != PEGA_TENSOR || (tensor->flags & PEGA_VALUE_COUNTED) == 0) {
+  if (tensor == NULL || tensor->kind != PEGA_TENSOR || (tensor->flags & PEGA_VALUE_COUNTED) == 0 ||
+      tensor->as.object == NULL) {
     return 0;
   }
   return ((const pega_tensor_object *)tensor->as.object)->flags;

@@ -171,6 +171,11 @@ const char *pega_text_nearest(const char *name, size_t count,
   return nearest;
 }
 
+size_t pega_text_cut(const char *text, size_t size) {
+  while (size > 0 && ((unsigned char)text[size] & 0xC0) == 0x80) --size;
+  return size;
+}
+
 const char *pega_text_short_name(const char *name, char buffer[96]) {
   if (name == NULL) {
     memcpy(buffer, "(null)", 7);
@@ -182,6 +187,7 @@ const char *pega_text_short_name(const char *name, char buffer[96]) {
     buffer[i] = c < 0x20 || c == 0x7f ? '?' : (char)c;
   }
   if (name[i] != '\0') {
+    i = pega_text_cut(name, i);
     memcpy(buffer + i, "...", 3);
     i += 3;
   }

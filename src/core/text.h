@@ -43,4 +43,7 @@ const char *pega_text_nearest(const char *name, size_t count,
 /* "name" for error texts: at most 80 bytes of it, unprintable ones replaced, "..." where cut. */
 const char *pega_text_short_name(const char *name, char buffer[96]);
 
+/* The greatest length <= `size` at which cutting `text` splits no UTF-8 sequence. */
+size_t pega_text_cut(const char *text, size_t size);
+
 #endif /* PEGA_CORE_TEXT_H_ */

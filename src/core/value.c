@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "object.h"
@@ -34,8 +35,10 @@ const char *pega_kind_name(uint32_t kind) {
   return kind < sizeof names / sizeof *names ? names[kind] : "unknown";
 }
 
+/* Whether there is an object to count; a flag on a kind that has none means nothing. */
 static bool counted(const pega_value *value) {
-  return (value->flags & PEGA_VALUE_COUNTED) != 0 && value->as.object != NULL;
+  return (value->flags & PEGA_VALUE_COUNTED) != 0 && value->as.object != NULL &&
+         value->kind >= PEGA_STRING && value->kind <= PEGA_OBJECT;
 }
 
 static const char *text_of(const pega_value *value, uint16_t kind, size_t *size) {
@@ -140,6 +143,12 @@ pega_status pega_bytes_create(const void *bytes, size_t size, pega_value *out, p
   return text_create(PEGA_BYTES, bytes, size, out, error);
 }
 
+static pega_status malformed(const pega_value *value, pega_error *error) {
+  return pega_error_set(error, PEGA_ERROR_INVALID_ARGUMENT, NULL,
+                        "malformed value (kind %u, flags %u, payload 0x%" PRIx64 ")", value->kind,
+                        value->flags, value->as.u64);
+}
+
 pega_status pega_value_retain(const pega_value *value, pega_value *out, pega_error *error) {
   if (value == NULL || out == NULL) {
     return pega_error_set(error, PEGA_ERROR_INVALID_ARGUMENT, NULL, "pega_value_retain: %s is NULL",
@@ -162,10 +171,9 @@ pega_status pega_value_retain(const pega_value *value, pega_value *out, pega_err
     case PEGA_ARRAY:
     case PEGA_MAP:
     case PEGA_OBJECT:
-      return pega_error_set(error, PEGA_ERROR_INVALID_ARGUMENT, NULL,
-                            "malformed value: kind %s without an object",
-                            pega_kind_name(value->kind));
+      return malformed(value, error);
     default:
+      if (value->kind > PEGA_OBJECT || value->flags != 0) return malformed(value, error);
       *out = *value;
       return PEGA_OK;
   }
