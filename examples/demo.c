@@ -14,9 +14,7 @@
 static int num_checks;
 static int num_failed;
 
-void demo_section(const char *title) {
-  printf("\n%s\n", title);
-}
+void demo_section(const char *title) { printf("\n%s\n", title); }
 
 void demo_check(bool passed, const char *format, ...) {
   va_list arguments;

@@ -79,8 +79,7 @@ static void tvm_ffi_calls(pega_function *sum, pega_function *sum_global, pega_fu
 
 /* ---- 4. errors ---- */
 
-static void expect_error(const char *what, pega_status status, const char *kind,
-                         const char *part) {
+static void expect_error(const char *what, pega_status status, const char *kind, const char *part) {
   demo_check(status != PEGA_OK && strcmp(pega_error_kind(&error), kind) == 0 &&
                  strstr(pega_error_message(&error), part) != NULL,
              "%s\n    %s: %s\n ", what, pega_error_kind(&error), pega_error_message(&error));
@@ -94,7 +93,8 @@ static void errors(pega_tvm_ffi_module *module, pega_function *add_one, pega_fun
                pega_function_call(add_one, number, 1, NULL, &error), "TypeError", "two float32");
   const pega_value too_far[] = {pega_value_function(callback), pega_value_int(100)};
   expect_error("the engine fails inside the artifact, inside the engine:",
-               pega_function_call(sum, too_far, 2, NULL, &error), "IndexError", "no token 10 of 10");
+               pega_function_call(sum, too_far, 2, NULL, &error), "IndexError",
+               "no token 10 of 10");
   const pega_value wrong[] = {pega_value_function(sum_global), pega_value_int(1)};
   expect_error("the artifact fails inside the artifact:",
                pega_function_call(sum, wrong, 2, NULL, &error), "TypeError", "sum_global");

@@ -156,12 +156,16 @@ static void solve_and_check(pega_function *solve, int64_t tokens) {
     return;
   }
   int64_t shape[] = {tokens, kValueHeads, kChunk};
-  DLTensor a_tril = {
-      .data = problem.a_tril, .device = {kDLCPU, 0}, .ndim = 3, .dtype = {kDLFloat, 32, 1},
-      .shape = shape};
-  DLTensor a_inv = {
-      .data = problem.a_inv, .device = {kDLCPU, 0}, .ndim = 3, .dtype = {kDLBfloat, 16, 1},
-      .shape = shape};
+  DLTensor a_tril = {.data = problem.a_tril,
+                     .device = {kDLCPU, 0},
+                     .ndim = 3,
+                     .dtype = {kDLFloat, 32, 1},
+                     .shape = shape};
+  DLTensor a_inv = {.data = problem.a_inv,
+                    .device = {kDLCPU, 0},
+                    .ndim = 3,
+                    .dtype = {kDLBfloat, 16, 1},
+                    .shape = shape};
   const pega_value args[] = {pega_value_tensor(&a_tril), pega_value_tensor(&a_inv)};
   pega_error error = PEGA_ERROR_INIT;
   pega_status status = PEGA_OK;

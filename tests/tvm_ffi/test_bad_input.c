@@ -386,8 +386,11 @@ static void test_deep_nesting(void **state) {
   EXPECT_OK(pega_array_create(NULL, 0, &deep, &error));
   for (int i = 0; i < 100000; i++) {
     pega_value outer = pega_value_none();
-    EXPECT_OK(pega_array_create(&deep, 1, &outer, &error));
+    pega_status status = pega_array_create(&deep, 1, &outer, &error);
     pega_value_release(&deep);
+    /* It may be refused already where it is made. */
+    if (status == PEGA_ERROR_RANGE) return;
+    assert_int_equal(status, PEGA_OK);
     deep = outer;
   }
   pega_value result = pega_value_none();

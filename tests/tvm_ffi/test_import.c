@@ -3,11 +3,13 @@
  * Engine -> TVM FFI: a module is loaded, its functions are listed, got and called, and every kind of
  * value goes there as an argument and comes back as a result.
  */
+#include "files.h"
 #include "support.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static pega_error error = PEGA_ERROR_INIT;
 
@@ -115,6 +117,29 @@ static void test_module_may_be_closed_first(void **state) {
   EXPECT_INT(&sum, 42);
   pega_value_release(&adder);
   pega_value_release(&tensor);
+}
+
+/* The file is the one that the path names, wherever the process is and whatever it is called. */
+static void test_odd_paths(void **state) {
+  (void)state;
+  static const char *const names[] = {"no extension", "zwölf.dso", "v1.2.so.0"};
+  char *before = getcwd(NULL, 0);
+  assert_non_null(before);
+  assert_int_equal(chdir(PEGA_TEST_SCRATCH), 0);
+  for (int i = 0; i < SUPPORT_COUNT(names); i++) {
+    pega_tvm_ffi_module *module = NULL;
+    pega_function *add = NULL;
+    pega_value sum = pega_value_none();
+    assert_int_equal(files_copy(PEGA_TEST_FIXTURE, names[i]), 0);
+    EXPECT_OK(pega_tvm_ffi_module_open(support_runtime, names[i], &module, &error));
+    EXPECT_OK(pega_tvm_ffi_module_get(module, "add", &add, &error));
+    EXPECT_OK(CALL(add, &sum, INT(20), INT(22)));
+    EXPECT_INT(&sum, 42);
+    pega_function_release(add);
+    pega_tvm_ffi_module_close(module);
+  }
+  assert_int_equal(chdir(before), 0);
+  free(before);
 }
 
 static void test_same_file_twice(void **state) {
@@ -441,6 +466,7 @@ int main(void) {
       cmocka_unit_test(test_get_and_call),
       cmocka_unit_test(test_global),
       cmocka_unit_test(test_module_may_be_closed_first),
+      cmocka_unit_test(test_odd_paths),
       cmocka_unit_test(test_same_file_twice),
       cmocka_unit_test(test_none_and_bool),
       cmocka_unit_test(test_integers),

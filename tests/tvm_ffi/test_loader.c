@@ -123,12 +123,32 @@ static void test_failing_loader(void **state) {
   pega_function_release(loader);
 }
 
+/* An artifact whose symbols are elsewhere: refused with the name of one, opened once they are there. */
+static void test_needed_library(void **state) {
+  (void)state;
+  pega_tvm_ffi_module *module = NULL;
+  assert_int_not_equal(open_module(PEGA_TEST_NEEDS, &module), PEGA_OK);
+  EXPECT_TEXT(pega_error_message(&error), PEGA_TEST_NEEDS);
+  EXPECT_TEXT(pega_error_message(&error), "fixture_provided");
+  EXPECT_TEXT(pega_error_message(&error), "pega_tvm_ffi_load_library");
+  assert_null(module);
+
+  pega_function *function = NULL;
+  pega_value result = pega_value_none();
+  EXPECT_OK(pega_tvm_ffi_load_library(support_runtime, PEGA_TEST_PROVIDER, &error));
+  EXPECT_OK(open_module(PEGA_TEST_NEEDS, &module));
+  EXPECT_OK(pega_tvm_ffi_module_get(module, "call_provided", &function, &error));
+  EXPECT_OK(pega_function_call(function, NULL, 0, &result, &error));
+  EXPECT_INT(&result, 5);
+  pega_function_release(function);
+  pega_tvm_ffi_module_close(module);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_malformed),
-      cmocka_unit_test(test_library_alone),
-      cmocka_unit_test(test_registered_loader),
-      cmocka_unit_test(test_failing_loader),
+      cmocka_unit_test(test_malformed),         cmocka_unit_test(test_library_alone),
+      cmocka_unit_test(test_registered_loader), cmocka_unit_test(test_failing_loader),
+      cmocka_unit_test(test_needed_library),
   };
   int failed = cmocka_run_group_tests_name("loader", tests, support_open, support_close);
   pega_error_clear(&error);

@@ -15,7 +15,7 @@ foreach(name balance import error)
   else()
     add_test(NAME tvm_ffi.valgrind.${name}
       COMMAND ${VALGRIND} --quiet --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite
-        --show-leak-kinds=definite --suppressions=${CMAKE_CURRENT_SOURCE_DIR}/valgrind.supp
+        --show-leak-kinds=definite
         $<TARGET_FILE:tvm_ffi_test_${name}> 200)
   endif()
   set_tests_properties(tvm_ffi.valgrind.${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 900)
