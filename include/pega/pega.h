@@ -3,8 +3,8 @@
  * \file pega/pega.h
  * \brief libpega: functions with typed signatures that an inference engine calls and exports.
  *
- * A function is called the same way whatever made it: the library, the host, a TVM FFI module
- * (pega/tvm_ffi.h) or a kernel. This header is the manual; docs/contract.md tells how the pieces
+ * A function is called the same way whatever made it: the library, the host, a module of a foreign
+ * runtime that a bridge joins, or a kernel. This header is the manual; docs/contract.md tells how the pieces
  * work together.
  *
  * ## Words
@@ -629,7 +629,12 @@ typedef struct pega_stream_provider {
   void *self;
 } pega_stream_provider;
 
-/** \brief Installs a provider, borrowed for the rest of the process; NULL goes back to the own. */
+/**
+ * \brief Installs a provider, borrowed for the rest of the process; NULL goes back to the own.
+ *
+ * Streams that a thread has set before are handed over: the calling thread's at once, another's when
+ * it next calls pega_stream_set() or pega_stream_get().
+ */
 PEGA_API pega_status pega_stream_set_provider(const pega_stream_provider *provider,
                                               pega_error *error);
 

@@ -27,7 +27,8 @@
  * ## Errors
  * A TVM FFI error arrives as PEGA_ERROR_CALLEE with its kind, message, traceback and cause. A pega error
  * leaves as a TVM FFI error of the same kind; if it came from TVM FFI unchanged it leaves as the
- * very same object, its traceback longer by the functions it passed.
+ * very same object, its traceback longer by the functions it passed unless somebody else holds the
+ * object too.
  *
  * ## Threads
  * Calls take no lock. TVM FFI's table of global functions is not guarded by TVM FFI itself: the
@@ -86,7 +87,12 @@ typedef struct pega_tvm_ffi_options {
  */
 PEGA_API pega_status pega_tvm_ffi_open(const pega_tvm_ffi_options *options, pega_tvm_ffi **out,
                                        pega_error *error);
-/** \brief Gives back a runtime. What came from it stays valid. Takes NULL. */
+/**
+ * \brief Gives back a runtime. Takes NULL.
+ *
+ * The library stays in the process, so in this version nothing is freed; what came from the runtime
+ * stays valid.
+ */
 PEGA_API void pega_tvm_ffi_close(pega_tvm_ffi *runtime);
 
 /** \brief What a runtime is. Text lives as long as the process. */
@@ -107,8 +113,10 @@ PEGA_API pega_status pega_tvm_ffi_describe(pega_tvm_ffi *runtime, pega_tvm_ffi_i
                                            pega_error *error);
 
 /**
- * \brief The version that a TVM FFI library at `path` would be refused or taken with, and why, for
- *        each place that pega_tvm_ffi_open() would look, as lines of text in an owned string.
+ * \brief Does what pega_tvm_ffi_open() does and tells how it went: a line of text for each place that
+ *        was looked at, with why it was refused or taken, in an owned string.
+ *
+ * Succeeds whether or not a runtime was found; one that was found is open afterwards.
  */
 PEGA_API pega_status pega_tvm_ffi_search_report(const pega_tvm_ffi_options *options,
                                                 pega_value *out, pega_error *error);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "object.h"
+#include "options.h"
 #include "signature.h"
 #include "text.h"
 
@@ -57,23 +58,13 @@ static pega_status check_name(const char *name, pega_error *error) {
   return PEGA_OK;
 }
 
-/* Whether bytes past `known` are all zero, for option structs of a newer caller. */
-static bool zero_tail(const void *options, size_t size, size_t known) {
-  const unsigned char *bytes = options;
-  for (size_t i = known; i < size; ++i) {
-    if (bytes[i] != 0) return false;
-  }
-  return true;
-}
-
 pega_status pega_function_create(const pega_function_options *options, pega_function **out,
                                  pega_error *error) {
   if (options == NULL || out == NULL) {
     return pega_error_set(error, PEGA_ERROR_INVALID_ARGUMENT, NULL,
                           "pega_function_create: %s is NULL", out == NULL ? "out" : "options");
   }
-  if (options->struct_size < sizeof *options || options->struct_size > 4096 ||
-      !zero_tail(options, options->struct_size, sizeof *options) || options->reserved != 0) {
+  if (!pega_options_fit(options, options->struct_size, sizeof *options) || options->reserved != 0) {
     return pega_error_set(error, PEGA_ERROR_VERSION, NULL,
                           "pega_function_create: options of struct_size %" PRIu32
                           ": expected %zu (or more with zeros after it); start from "

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "options.h"
 #include "text.h"
 
 const char *pega_type_name(uint32_t type) {
@@ -193,6 +194,7 @@ static pega_compiled_signature *lay_out(const builder *build, const pega_signatu
   pega_compiled_param *compiled = (pega_compiled_param *)(params + count);
   char *room = (char *)(compiled + count);
   made->public = *signature;
+  made->public.struct_size = (uint32_t)sizeof made->public;
   made->public.params = params;
   made->compiled = compiled;
   made->num_symbols = build->num_symbols;
@@ -214,7 +216,8 @@ static pega_compiled_signature *lay_out(const builder *build, const pega_signatu
 
 pega_status pega_signature_compile(const pega_signature *signature, const char *function,
                                    pega_compiled_signature **out, pega_error *error) {
-  if (signature->struct_size != sizeof *signature || signature->param_size != sizeof(pega_param)) {
+  if (!pega_options_fit(signature, signature->struct_size, sizeof *signature) ||
+      signature->param_size != sizeof(pega_param)) {
     return pega_error_set(error, PEGA_ERROR_VERSION, NULL,
                           "signature of '%s': struct_size %" PRIu32 " and param_size %" PRIu32
                           ": expected %zu and %zu; start from PEGA_SIGNATURE_INIT and build with "

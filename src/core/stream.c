@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdatomic.h>
 
+#include "options.h"
 #include "pega/pega.h"
 
 enum { kMaxStreams = 32 };
@@ -27,6 +28,17 @@ static pega_status check_device(const char *function, DLDevice device, pega_erro
                         function, (int)device.device_type, device.device_id);
 }
 
+/* Hands the streams that this thread set before there was a provider over to it. */
+static pega_status hand_over(const pega_stream_provider *provider, pega_error *error) {
+  while (num_streams > 0) {
+    pega_status status = provider->set(provider->self, streams[num_streams - 1].device,
+                                       streams[num_streams - 1].stream, NULL, error);
+    if (status != PEGA_OK) return status;
+    --num_streams;
+  }
+  return PEGA_OK;
+}
+
 static int32_t find(DLDevice device) {
   for (int32_t i = 0; i < num_streams; ++i) {
     if (streams[i].device.device_type == device.device_type &&
@@ -42,7 +54,11 @@ pega_status pega_stream_set(DLDevice device, void *stream, void **previous, pega
   if (status != PEGA_OK) return status;
   const pega_stream_provider *provider =
       atomic_load_explicit(&stream_provider, memory_order_acquire);
-  if (provider != NULL) return provider->set(provider->self, device, stream, previous, error);
+  if (provider != NULL) {
+    status = hand_over(provider, error);
+    if (status != PEGA_OK) return status;
+    return provider->set(provider->self, device, stream, previous, error);
+  }
   int32_t i = find(device);
   if (i < 0) {
     if (num_streams == kMaxStreams) {
@@ -68,19 +84,28 @@ pega_status pega_stream_get(DLDevice device, void **stream, pega_error *error) {
   if (status != PEGA_OK) return status;
   const pega_stream_provider *provider =
       atomic_load_explicit(&stream_provider, memory_order_acquire);
-  if (provider != NULL) return provider->get(provider->self, device, stream, error);
+  if (provider != NULL) {
+    status = hand_over(provider, error);
+    if (status != PEGA_OK) return status;
+    return provider->get(provider->self, device, stream, error);
+  }
   int32_t i = find(device);
   *stream = i < 0 ? NULL : streams[i].stream;
   return PEGA_OK;
 }
 
 pega_status pega_stream_set_provider(const pega_stream_provider *provider, pega_error *error) {
-  if (provider != NULL && (provider->struct_size != sizeof *provider || provider->reserved != 0 ||
-                           provider->set == NULL || provider->get == NULL)) {
+  if (provider != NULL &&
+      (!pega_options_fit(provider, provider->struct_size, sizeof *provider) ||
+       provider->reserved != 0 || provider->set == NULL || provider->get == NULL)) {
     return pega_error_set(error, PEGA_ERROR_INVALID_ARGUMENT, NULL,
                           "pega_stream_set_provider: struct_size %" PRIu32
                           " with set and get: expected %zu and both set",
                           provider->struct_size, sizeof *provider);
+  }
+  if (provider != NULL) {
+    pega_status status = hand_over(provider, error);
+    if (status != PEGA_OK) return status;
   }
   atomic_store_explicit(&stream_provider, provider, memory_order_release);
   return PEGA_OK;

@@ -6,6 +6,10 @@
 
 #include "core/text.h"
 
+/* Marks errors that are pending in the frontend language; their number alone says nothing, as any
+ * host may use it. */
+static const char frontend_error;
+
 /* A chain longer than this is cut: it is a loop or a mistake. */
 enum { kMaxCauses = 32 };
 
@@ -70,6 +74,7 @@ pega_status tvm_ffi_error_take(pega_tvm_ffi *runtime, const char *what, int code
               "must call TVMFFIErrorSetRaised before it returns non-zero",
         what, code);
     if (error != NULL) error->code = code;
+    if (code == kTvmFfiFrontendError) pega_error_attach(error, &frontend_error, runtime, NULL);
     return PEGA_ERROR_CALLEE;
   }
   if (error == NULL) {
@@ -136,11 +141,16 @@ static TVMFFIObjectHandle make_with_causes(pega_tvm_ffi *runtime, const pega_err
 int tvm_ffi_error_raise(pega_tvm_ffi *runtime, pega_error *error) {
   TVMFFIObjectHandle object = pega_error_payload(error, runtime);
   if (object != NULL) {
-    /* The very object that came in goes out, told of the functions that it passed. */
+    /* The very object that came in goes out, told of the functions that it passed; but for one that
+     * others hold too, as they may read it meanwhile. */
+    bool shared = (uint32_t)__atomic_load_n(&((TVMFFIObject *)object)->combined_ref_count,
+                                            __ATOMIC_ACQUIRE) != 1;
     runtime->api.TVMFFIObjectIncRef(object);
-    TVMFFIByteArray traceback = bytes_of(pega_error_traceback(error));
-    cell_of(object)->update_backtrace(object, &traceback, kTVMFFIBacktraceUpdateModeReplace);
-  } else if (error->status == PEGA_ERROR_CALLEE && error->code == kTvmFfiFrontendError) {
+    if (!shared) {
+      TVMFFIByteArray traceback = bytes_of(pega_error_traceback(error));
+      cell_of(object)->update_backtrace(object, &traceback, kTVMFFIBacktraceUpdateModeReplace);
+    }
+  } else if (pega_error_payload(error, &frontend_error) == runtime) {
     return kTvmFfiFrontendError;
   } else {
     object = make_with_causes(runtime, error);

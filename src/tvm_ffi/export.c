@@ -220,20 +220,17 @@ static char *metadata_of(const pega_tvm_ffi *runtime, const pega_function *funct
 /* --------------------------------------------------------------------------------- global names -- */
 
 /* With the lock held. Asks first: the library itself would write to the log about a name that is
- * taken. */
+ * taken. *old receives the function that was there, to be released when the lock is given up, as its
+ * deleter may be anybody's code. */
 static pega_status register_locked(pega_tvm_ffi *runtime, const TVMFFIMethodInfo *info,
-                                   uint32_t flags, pega_error *error) {
-  TVMFFIObjectHandle old = NULL;
-  int code = runtime->api.TVMFFIFunctionGetGlobal(&info->name, &old);
+                                   uint32_t flags, TVMFFIObjectHandle *old, pega_error *error) {
+  int code = runtime->api.TVMFFIFunctionGetGlobal(&info->name, old);
   if (code != 0) return tvm_ffi_error_take(runtime, "TVMFFIFunctionGetGlobal", code, error);
-  if (old != NULL) {
-    runtime->release(old);
-    if ((flags & PEGA_REGISTER_OVERRIDE) == 0) {
-      return pega_error_set(error, PEGA_ERROR_ALREADY_EXISTS, NULL,
-                            "TVM FFI has a global function '%s' already; remove it first or export "
-                            "with PEGA_REGISTER_OVERRIDE",
-                            info->name.data);
-    }
+  if (*old != NULL && (flags & PEGA_REGISTER_OVERRIDE) == 0) {
+    return pega_error_set(error, PEGA_ERROR_ALREADY_EXISTS, NULL,
+                          "TVM FFI has a global function '%s' already; remove it first or export "
+                          "with PEGA_REGISTER_OVERRIDE",
+                          info->name.data);
   }
   code = runtime->api.TVMFFIFunctionSetGlobalFromMethodInfo(info, 1);
   if (code != 0) {
@@ -286,9 +283,11 @@ pega_status pega_tvm_ffi_export(pega_tvm_ffi *runtime, const char *name, pega_fu
                            .method = tvm_ffi_none()};
   info.method.type_index = kTVMFFIFunction;
   info.method.v_obj = handle;
+  TVMFFIObjectHandle old = NULL;
   pthread_mutex_lock(&runtime->globals_lock);
-  status = register_locked(runtime, &info, flags, error);
+  status = register_locked(runtime, &info, flags, &old, error);
   pthread_mutex_unlock(&runtime->globals_lock);
+  if (old != NULL) runtime->release(old);
   runtime->release(handle);
   free(metadata);
   return status;

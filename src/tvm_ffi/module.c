@@ -62,7 +62,7 @@ void pega_tvm_ffi_module_close(pega_tvm_ffi_module *module) {
 /* Loads the file so that everything it needs is found now and not at its first call, where the
  * loader would end the process. It stays: what its functions return may outlive the module. */
 static pega_status load(pega_tvm_ffi *runtime, const char *path, int mode, pega_error *error) {
-  if (dlopen(path, RTLD_NOW | RTLD_NODELETE | mode) != NULL) return PEGA_OK;
+  if (tvm_ffi_dlopen(path, RTLD_NOW | RTLD_NODELETE | mode) != NULL) return PEGA_OK;
   const char *why = dlerror();
   if (why == NULL) why = "no reason given";
   bool symbol = strstr(why, "undefined symbol") != NULL;
@@ -127,6 +127,9 @@ pega_status pega_tvm_ffi_module_open(pega_tvm_ffi *runtime, const char *path,
         pega_error_set(error, PEGA_ERROR_OUT_OF_MEMORY, NULL, "%s: no memory for its names", path);
   }
   if (status == PEGA_OK) status = tvm_ffi_check_library_bin(runtime, path, &file, error);
+  if (status == PEGA_OK && elf_file_defines(&file, "TVMFFIGetVersion")) {
+    status = tvm_ffi_refuse_second_copy(path, error);
+  }
   elf_file_free(&file);
   if (status == PEGA_OK) status = load(runtime, module->path, RTLD_LOCAL, error);
   if (status == PEGA_OK) status = load_module(runtime, module->path, &module->handle, error);
@@ -243,7 +246,9 @@ pega_status pega_tvm_ffi_load_library(pega_tvm_ffi *runtime, const char *path, p
   elf_file file;
   pega_status status = elf_file_read(path, &file, error);
   if (status != PEGA_OK) return status;
+  if (elf_file_defines(&file, "TVMFFIGetVersion")) status = tvm_ffi_refuse_second_copy(path, error);
   elf_file_free(&file);
+  if (status != PEGA_OK) return status;
   char real[PATH_MAX];
   if (realpath(path, real) == NULL) {
     return pega_error_set(error, PEGA_ERROR_IO, NULL, "%s: errno %d", path, errno);

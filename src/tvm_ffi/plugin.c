@@ -66,7 +66,8 @@ int __tvm_ffi_pega_get(void *self, const TVMFFIAny *args, int32_t num_args, TVMF
   if (num_args == 1) status = tvm_ffi_from_view(runtime, &args[0], &name, &error);
   size_t size = 0;
   const char *text = pega_value_as_string(&name, &size);
-  if (status == PEGA_OK && (text == NULL || size > PEGA_MAX_NAME)) {
+  if (status == PEGA_OK &&
+      (text == NULL || size > PEGA_MAX_NAME || memchr(text, 0, size) != NULL)) {
     status = pega_error_set(&error, PEGA_ERROR_TYPE, NULL,
                             "pega_get: expected the name of a function, at most %d bytes",
                             PEGA_MAX_NAME);
@@ -91,10 +92,14 @@ PLUGIN_FUNCTION int __tvm_ffi_pega_version(void *self, const TVMFFIAny *args, in
 int __tvm_ffi_pega_version(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *result) {
   (void)self;
   (void)args;
-  (void)num_args;
   pega_tvm_ffi *runtime = open_caller();
   if (runtime == NULL) return -1;
   pega_error error = PEGA_ERROR_INIT;
   pega_value version = pega_value_string(pega_version_string());
-  return finish(runtime, PEGA_OK, &version, result, &error);
+  pega_status status = PEGA_OK;
+  if (num_args != 0) {
+    status = pega_error_set(&error, PEGA_ERROR_ARGUMENT_COUNT, NULL,
+                            "pega_version: expected no argument, got %d", (int)num_args);
+  }
+  return finish(runtime, status, &version, result, &error);
 }

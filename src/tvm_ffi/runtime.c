@@ -13,6 +13,7 @@
 #include <sys/auxv.h>
 #include <sys/stat.h>
 
+#include "core/options.h"
 #include "core/text.h"
 #include "elf_file.h"
 #include "locate.h"
@@ -62,7 +63,7 @@ static const char *source_name(pega_tvm_ffi_source source) {
 
 /* dlopen that leaves the host's SIGSEGV handler as it was. A handler that another thread sets
  * meanwhile is not of the new library, and stays. */
-static void *load_keeping_handler(const char *path, int mode) {
+void *tvm_ffi_dlopen(const char *path, int mode) {
   struct sigaction before;
   struct sigaction after;
   bool saved = sigaction(SIGSEGV, NULL, &before) == 0;
@@ -220,7 +221,7 @@ static bool publish(const char *path) {
 
 /* Two copies keep two registries, and their C++ symbols get into each other's way: copies of two
  * versions have been seen to end the process. */
-static pega_status refuse_second_copy(const char *path, pega_error *error) {
+pega_status tvm_ffi_refuse_second_copy(const char *path, pega_error *error) {
   tvm_ffi_copy copies[kMaxRuntimes];
   size_t count = tvm_ffi_find_copies(copies, kMaxRuntimes);
   if (count > kMaxRuntimes) count = kMaxRuntimes;
@@ -249,7 +250,7 @@ static pega_status open_file(const char *path, pega_tvm_ffi_source source, pega_
                : missing_symbol(path, "TVMFFIGetVersion", error);
   bool whole = status == PEGA_OK && check_symbols(path, &file, error) == PEGA_OK;
   elf_file_free(&file);
-  if (status == PEGA_OK) status = refuse_second_copy(path, error);
+  if (status == PEGA_OK) status = tvm_ffi_refuse_second_copy(path, error);
   if (status != PEGA_OK) return status;
   char real[PATH_MAX];
   if (realpath(path, real) == NULL) {
@@ -257,7 +258,7 @@ static pega_status open_file(const char *path, pega_tvm_ffi_source source, pega_
   }
   /* A library that lacks symbols may be of another version: that is the better reason, and only
    * running it tells. */
-  void *library = load_keeping_handler(real, (whole ? RTLD_NOW : RTLD_LAZY) | RTLD_LOCAL);
+  void *library = tvm_ffi_dlopen(real, (whole ? RTLD_NOW : RTLD_LAZY) | RTLD_LOCAL);
   if (library == NULL) {
     const char *why = dlerror();
     return pega_error_set(error, PEGA_ERROR_IO, NULL, "%s: cannot be loaded: %s", path,
@@ -307,19 +308,35 @@ static pega_status open_in_process(pega_tvm_ffi **out, pega_error *error) {
 }
 
 static pega_status open_system(pega_tvm_ffi **out, pega_error *error) {
-  void *library = load_keeping_handler("libtvm_ffi.so", RTLD_LAZY | RTLD_LOCAL);
+  tvm_ffi_copy copies[kMaxRuntimes];
+  size_t count = tvm_ffi_find_copies(copies, kMaxRuntimes);
+  if (count > kMaxRuntimes) count = kMaxRuntimes;
+  void *library = tvm_ffi_dlopen("libtvm_ffi.so", RTLD_LAZY | RTLD_LOCAL);
   struct link_map *map = NULL;
+  pega_status status;
   if (library == NULL || dlinfo(library, RTLD_DI_LINKMAP, &map) != 0) {
     const char *why = dlerror();
-    return pega_error_set(error, PEGA_ERROR_NOT_FOUND, NULL, "%s",
-                          why == NULL ? "libtvm_ffi.so: not found" : why);
+    status = pega_error_set(error, PEGA_ERROR_NOT_FOUND, NULL, "%s",
+                            why == NULL ? "libtvm_ffi.so: not found" : why);
+  } else if (count > 0) {
+    /* The loader gives a library of that name that it has already, or a second one. Neither will do
+     * after the one in the process was refused. */
+    bool known = false;
+    for (size_t i = 0; i < count; ++i) known = known || copies[i].base == base_of(library);
+    status =
+        pega_error_set(error, PEGA_ERROR_ALREADY_EXISTS, NULL,
+                       known ? "not looked for: the dynamic loader gives the copy that is in the "
+                               "process, %s"
+                             : "%s: another copy of TVM FFI is in the process already",
+                       map->l_name);
+  } else {
+    char path[PATH_MAX];
+    status = realpath(map->l_name, path) != NULL
+                 ? open_file(path, PEGA_TVM_FFI_SYSTEM, out, error)
+                 : pega_error_set(error, PEGA_ERROR_IO, NULL, "%s: errno %d", map->l_name, errno);
   }
-  char path[PATH_MAX];
-  bool known = realpath(map->l_name, path) != NULL;
-  pega_status status =
-      known ? open_file(path, PEGA_TVM_FFI_SYSTEM, out, error)
-            : pega_error_set(error, PEGA_ERROR_IO, NULL, "%s: errno %d", map->l_name, errno);
-  dlclose(library);
+  if (library != NULL) dlclose(library);
+  tvm_ffi_free_copies(copies, count);
   return status;
 }
 
@@ -397,10 +414,11 @@ static void run_search(search *state, const char *given_path) {
 
 static pega_status check_options(const pega_tvm_ffi_options *options, pega_error *error) {
   if (options == NULL) return PEGA_OK;
-  if (options->struct_size != sizeof *options) {
+  if (!pega_options_fit(options, options->struct_size, sizeof *options)) {
     return pega_error_set(error, PEGA_ERROR_VERSION, NULL,
                           "pega_tvm_ffi_open: options of struct_size %" PRIu32
-                          ": expected %zu; start from PEGA_TVM_FFI_OPTIONS_INIT",
+                          ": expected %zu (or more with zeros after it); start from "
+                          "PEGA_TVM_FFI_OPTIONS_INIT",
                           options->struct_size, sizeof *options);
   }
   if (options->flags != 0) {
@@ -477,12 +495,15 @@ pega_status pega_tvm_ffi_search_report(const pega_tvm_ffi_options *options, pega
 
 pega_status pega_tvm_ffi_describe(pega_tvm_ffi *runtime, pega_tvm_ffi_info *info,
                                   pega_error *error) {
-  if (runtime == NULL || info == NULL || info->struct_size != sizeof *info) {
+  if (runtime == NULL || info == NULL || info->struct_size < sizeof *info ||
+      info->struct_size > 4096) {
     return pega_error_set(error, PEGA_ERROR_INVALID_ARGUMENT, NULL,
                           "pega_tvm_ffi_describe: expected a runtime and an info whose struct_size "
                           "is %zu",
                           sizeof *info);
   }
+  /* What a newer caller's struct has behind what is known here is told as nothing. */
+  memset((char *)info + sizeof *info, 0, info->struct_size - sizeof *info);
   /* Copies are few and their paths do not change: kept so that the text may live on. */
   static pthread_mutex_t kept_lock = PTHREAD_MUTEX_INITIALIZER;
   static tvm_ffi_copy kept[kMaxRuntimes];

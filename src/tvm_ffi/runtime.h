@@ -31,4 +31,10 @@ struct pega_tvm_ffi {
 /* pega_tvm_ffi_open() for code that TVM FFI itself loaded: the runtime in the process and no other. */
 pega_status tvm_ffi_open_in_process(pega_tvm_ffi **out, pega_error *error);
 
+/* dlopen that leaves the host's SIGSEGV handler as it was. */
+void *tvm_ffi_dlopen(const char *path, int mode);
+
+/* PEGA_ERROR_ALREADY_EXISTS if the TVM FFI library at `path` would be a second one beside another. */
+pega_status tvm_ffi_refuse_second_copy(const char *path, pega_error *error);
+
 #endif /* PEGA_TVM_FFI_RUNTIME_H_ */
