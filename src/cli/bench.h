@@ -37,9 +37,9 @@ void bench_print(const char *name, const bench_row *rows, int num_rows, int32_t 
 cli_exit bench_call(const cli_options *options, pega_error *error);
 
 /** \brief Rows of `pega bench call` that need a TVM FFI runtime. */
-typedef struct bench_tvm_ffi bench_tvm_ffi;
+typedef struct bench_foreign bench_foreign;
 
-/** \brief Numbers of the rows that bench_tvm_ffi_row() fills. */
+/** \brief Numbers of the rows that bench_foreign_row() fills. */
 enum {
   BENCH_FOREIGN_CALL, /**< foreign code calls a foreign no-op */
   BENCH_FOREIGN_CALL_TENSORS,
@@ -56,11 +56,11 @@ enum {
  * \param args Five tensors.
  * \return PEGA_ERROR_UNSUPPORTED in a build with no bridge.
  */
-pega_status bench_tvm_ffi_open(const char *library, pega_function *ints, pega_function *tensors,
-                               DLTensor *args, bench_tvm_ffi **out, pega_error *error);
+pega_status bench_foreign_open(const char *library, pega_function *ints, pega_function *tensors,
+                               DLTensor *args, bench_foreign **out, pega_error *error);
 /** \brief Gives back what was opened. Takes NULL. */
-void bench_tvm_ffi_close(bench_tvm_ffi *self);
+void bench_foreign_close(bench_foreign *self);
 /** \brief Fills name, batch and self of a row. */
-void bench_tvm_ffi_row(bench_tvm_ffi *self, int which, bench_row *row);
+void bench_foreign_row(bench_foreign *self, int which, bench_row *row);
 
 #endif  // PEGA_CLI_BENCH_H_

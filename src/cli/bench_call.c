@@ -114,7 +114,7 @@ static void fixture_clear(fixture *self) {
 /* The table of the benchmark: in each group what the others are compared with comes first. */
 static const struct {
   const char *group;
-  const char *name; /* of a native row; NULL: bench_tvm_ffi_row() says it */
+  const char *name; /* of a native row; NULL: bench_foreign_row() says it */
   int foreign;      /* number of a foreign row */
   size_t native;    /* offset of a native one in fixture */
 } ROWS[] = {
@@ -134,7 +134,7 @@ enum { NUM_ROWS = sizeof ROWS / sizeof ROWS[0] };
 cli_exit bench_call(const cli_options *options, pega_error *error) {
   fixture shared;
   bench_row rows[NUM_ROWS];
-  bench_tvm_ffi *foreign = NULL;
+  bench_foreign *foreign = NULL;
   pega_error why = PEGA_ERROR_INIT;
   const int32_t batches = options->batches == 0 ? DEFAULT_BATCHES : options->batches;
   memset(rows, 0, sizeof rows);
@@ -142,9 +142,9 @@ cli_exit bench_call(const cli_options *options, pega_error *error) {
   pega_status status = fixture_make(&shared, error);
   if (status == PEGA_OK) {
     /* A runtime that was asked for and cannot be had is a failure; none at all is not. */
-    const pega_status opened = bench_tvm_ffi_open(options->tvm_ffi_library, shared.ints,
+    const pega_status opened = bench_foreign_open(options->runtime_library, shared.ints,
                                                   shared.tensors, shared.views, &foreign, &why);
-    if (opened != PEGA_OK && options->tvm_ffi_library != NULL) {
+    if (opened != PEGA_OK && options->runtime_library != NULL) {
       pega_error_copy(&why, error);
       status = opened;
     }
@@ -156,7 +156,7 @@ cli_exit bench_call(const cli_options *options, pega_error *error) {
       rows[i].batch = native_batch;
       rows[i].self = (char *)&shared + ROWS[i].native;
     } else {
-      bench_tvm_ffi_row(foreign, ROWS[i].foreign, &rows[i]);
+      bench_foreign_row(foreign, ROWS[i].foreign, &rows[i]);
       if (foreign == NULL) rows[i].left_out = pega_error_message(&why);
     }
   }
@@ -164,7 +164,7 @@ cli_exit bench_call(const cli_options *options, pega_error *error) {
   if (status == PEGA_OK) {
     bench_print("call", rows, NUM_ROWS, batches, CALLS, options->json);
   }
-  bench_tvm_ffi_close(foreign);
+  bench_foreign_close(foreign);
   fixture_clear(&shared);
   pega_error_clear(&why);
   return status == PEGA_OK ? CLI_DONE : CLI_FAILED;

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bench.h"
 
-#ifdef PEGA_CLI_TVM_FFI
-
 #include <pega/tvm_ffi.h>
 #include <stdlib.h>
 #include <tvm/ffi/c_api.h>
@@ -11,14 +9,14 @@ enum { NUM_ARGS = 5 };
 
 /* One row: through whom, whose function, with which arguments. */
 typedef struct row_self {
-  bench_tvm_ffi *owner;
+  bench_foreign *owner;
   TVMFFIObjectHandle handle; /* foreign rows */
   const TVMFFIAny *any_args;
   pega_function *function; /* imported rows */
   const pega_value *args;
 } row_self;
 
-struct bench_tvm_ffi {
+struct bench_foreign {
   pega_tvm_ffi *runtime;
   int (*create)(void *self, TVMFFISafeCallType call, void (*deleter)(void *self),
                 TVMFFIObjectHandle *out);
@@ -71,14 +69,14 @@ static pega_status imported_batch(void *self, int32_t calls, pega_error *error) 
   return status;
 }
 
-static pega_status get_symbol(bench_tvm_ffi *self, const char *name, void *out, pega_error *error) {
+static pega_status get_symbol(bench_foreign *self, const char *name, void *out, pega_error *error) {
   void *address = NULL;
   const pega_status status = pega_tvm_ffi_symbol(self->runtime, name, &address, error);
   if (status == PEGA_OK) memcpy(out, &address, sizeof address);
   return status;
 }
 
-static pega_status make_functions(bench_tvm_ffi *self, const char *library, pega_function *ints,
+static pega_status make_functions(bench_foreign *self, const char *library, pega_function *ints,
                                   pega_function *tensors, pega_error *error) {
   pega_tvm_ffi_options options = PEGA_TVM_FFI_OPTIONS_INIT;
   options.library_path = library;
@@ -102,7 +100,7 @@ static pega_status make_functions(bench_tvm_ffi *self, const char *library, pega
   return status;
 }
 
-static void set_row(bench_tvm_ffi *self, int which, bool tensors, TVMFFIObjectHandle handle,
+static void set_row(bench_foreign *self, int which, bool tensors, TVMFFIObjectHandle handle,
                     pega_function *function) {
   row_self *row = &self->rows[which];
   row->owner = self;
@@ -112,13 +110,13 @@ static void set_row(bench_tvm_ffi *self, int which, bool tensors, TVMFFIObjectHa
   row->args = tensors ? self->tensor_values : self->int_values;
 }
 
-pega_status bench_tvm_ffi_open(const char *library, pega_function *ints, pega_function *tensors,
-                               DLTensor *args, bench_tvm_ffi **out, pega_error *error) {
-  bench_tvm_ffi *self = calloc(1, sizeof *self);
+pega_status bench_foreign_open(const char *library, pega_function *ints, pega_function *tensors,
+                               DLTensor *args, bench_foreign **out, pega_error *error) {
+  bench_foreign *self = calloc(1, sizeof *self);
   if (self == NULL) return pega_error_set(error, PEGA_ERROR_OUT_OF_MEMORY, NULL, "out of memory");
   const pega_status status = make_functions(self, library, ints, tensors, error);
   if (status != PEGA_OK) {
-    bench_tvm_ffi_close(self);
+    bench_foreign_close(self);
     return status;
   }
   for (int i = 0; i < NUM_ARGS; ++i) {
@@ -139,7 +137,7 @@ pega_status bench_tvm_ffi_open(const char *library, pega_function *ints, pega_fu
   return PEGA_OK;
 }
 
-void bench_tvm_ffi_close(bench_tvm_ffi *self) {
+void bench_foreign_close(bench_foreign *self) {
   if (self == NULL) return;
   pega_function_release(self->imported);
   if (self->tensors != NULL) (void)self->release(self->tensors);
@@ -149,36 +147,13 @@ void bench_tvm_ffi_close(bench_tvm_ffi *self) {
   free(self);
 }
 
-static void fill_row(bench_tvm_ffi *self, int which, bool imported, bench_row *row) {
+static void fill_row(bench_foreign *self, int which, bool imported, bench_row *row) {
   if (self == NULL) return;
   row->batch = imported ? imported_batch : foreign_batch;
   row->self = &self->rows[which];
 }
 
-#else
-
-pega_status bench_tvm_ffi_open(const char *library, pega_function *ints, pega_function *tensors,
-                               DLTensor *args, bench_tvm_ffi **out, pega_error *error) {
-  (void)library;
-  (void)ints;
-  (void)tensors;
-  (void)args;
-  (void)out;
-  return pega_error_set(error, PEGA_ERROR_UNSUPPORTED, NULL, "this build has no TVM FFI bridge");
-}
-
-void bench_tvm_ffi_close(bench_tvm_ffi *self) { (void)self; }
-
-static void fill_row(bench_tvm_ffi *self, int which, bool imported, bench_row *row) {
-  (void)self;
-  (void)which;
-  (void)imported;
-  (void)row;
-}
-
-#endif
-
-void bench_tvm_ffi_row(bench_tvm_ffi *self, int which, bench_row *row) {
+void bench_foreign_row(bench_foreign *self, int which, bench_row *row) {
   const bool imported = which == BENCH_IMPORTED_CALL || which == BENCH_IMPORTED_CALL_TENSORS;
   const bool exported = which == BENCH_EXPORTED_CALL || which == BENCH_EXPORTED_CALL_TENSORS;
   row->name = imported   ? "TVM FFI function through libpega"

@@ -25,8 +25,8 @@ enum {
   CLI_OPTION_HELP = 1,
   CLI_OPTION_JSON = 2,
   CLI_OPTION_MODULE = 4,
-  CLI_OPTION_TVM_FFI = 8,          /**< --tvm-ffi[=LIB]: the runtime's globals too */
-  CLI_OPTION_TVM_FFI_LIBRARY = 16, /**< --tvm-ffi LIB: which runtime */
+  CLI_OPTION_GLOBALS = 8,  /**< --tvm-ffi[=LIB]: the runtime's globals too */
+  CLI_OPTION_RUNTIME = 16, /**< --tvm-ffi LIB: which runtime */
   CLI_OPTION_OUTPUT = 32,
   CLI_OPTION_BATCHES = 64
 };
@@ -35,8 +35,8 @@ enum {
 typedef struct cli_options {
   bool help;
   bool json;
-  bool tvm_ffi;                /**< --tvm-ffi was given */
-  const char *tvm_ffi_library; /**< its LIB, or NULL */
+  bool globals;                /**< --tvm-ffi was given */
+  const char *runtime_library; /**< its LIB, or NULL */
   const char *module;
   const char *output;
   int32_t batches; /**< 0 for the command's own number */

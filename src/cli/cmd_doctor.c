@@ -4,6 +4,13 @@
 #include "cli.h"
 #include "doctor.h"
 
+/* The section on the bridge: named by what it joins to, where there is one. */
+#ifdef PEGA_CLI_BRIDGE
+#define BRIDGE_KEY "tvm_ffi"
+#else
+#define BRIDGE_KEY "bridge"
+#endif
+
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SANITIZED true
 #elif defined(__has_feature)
@@ -26,10 +33,10 @@ static json_t *about_build(void) {
   cli_json_set(object, "version", json_string(pega_version_string()));
   cli_json_set(object, "compiler", json_string(COMPILER));
   cli_json_set(object, "build_type", json_string(PEGA_CLI_BUILD_TYPE));
-#ifdef PEGA_CLI_TVM_FFI
-  cli_json_set(object, "tvm_ffi_bridge", json_true());
+#ifdef PEGA_CLI_BRIDGE
+  cli_json_set(object, "bridge", json_true());
 #else
-  cli_json_set(object, "tvm_ffi_bridge", json_false());
+  cli_json_set(object, "bridge", json_false());
 #endif
   cli_json_set(object, "sanitizers", json_boolean(SANITIZED));
   return object;
@@ -115,7 +122,7 @@ cli_exit cli_doctor(const cli_options *options, pega_error *error) {
   json_t *problems = json_array();
   json_t *report = json_object();
   cli_json_set(report, "pega", about_build());
-  cli_json_set(report, "tvm_ffi", cli_doctor_tvm_ffi(options->tvm_ffi_library, problems));
+  cli_json_set(report, BRIDGE_KEY, cli_doctor_bridge(options->runtime_library, problems));
   cli_json_set(report, "cuda", cli_doctor_cuda(problems));
   cli_json_set(report, "cpu", cli_doctor_cpu());
   cli_json_set(report, "functions", cli_doctor_functions(problems));

@@ -12,7 +12,7 @@
 #include "print.h"
 
 /** \brief The TVM FFI runtime. `library`: the one to open, NULL to search. */
-json_t *cli_doctor_tvm_ffi(const char *library, json_t *problems);
+json_t *cli_doctor_bridge(const char *library, json_t *problems);
 /** \brief The CUDA driver and its devices. */
 json_t *cli_doctor_cuda(json_t *problems);
 /** \brief The processor, and which of its features matter here. */

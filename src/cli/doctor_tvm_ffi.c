@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "doctor.h"
 
-#ifdef PEGA_CLI_TVM_FFI
-
 #include <inttypes.h>
 #include <pega/tvm_ffi.h>
 #include <stdlib.h>
@@ -50,7 +48,7 @@ static void add_runtime(pega_tvm_ffi *runtime, json_t *object, json_t *problems)
   }
 }
 
-json_t *cli_doctor_tvm_ffi(const char *library, json_t *problems) {
+json_t *cli_doctor_bridge(const char *library, json_t *problems) {
   pega_error error = PEGA_ERROR_INIT;
   pega_tvm_ffi *runtime = NULL;
   pega_value report = pega_value_none();
@@ -82,17 +80,3 @@ json_t *cli_doctor_tvm_ffi(const char *library, json_t *problems) {
   pega_error_clear(&error);
   return object;
 }
-
-#else
-
-json_t *cli_doctor_tvm_ffi(const char *library, json_t *problems) {
-  static const char reason[] = "this build has no TVM FFI bridge: build it with -DPEGA_TVM_FFI=ON";
-  json_t *object = json_object();
-  cli_json_set(object, "bridge", json_false());
-  cli_json_set(object, "reason", json_string(reason));
-  /* A runtime was asked for that nothing here can open. */
-  if (library != NULL) cli_json_append(problems, json_string(reason));
-  return object;
-}
-
-#endif

@@ -9,14 +9,14 @@
 
 static const cli_command COMMANDS[] = {
     {"doctor", "[OPTION...]", "say what is found here: build, runtime, driver, devices, CPU",
-     "A missing GPU or TVM FFI runtime is no failure. The exit code is 1 if something that was found\n"
-     "does not work.\n",
-     CLI_OPTION_TVM_FFI_LIBRARY | CLI_OPTION_JSON | CLI_OPTION_HELP, 0, 0, cli_doctor},
+     "A missing GPU or runtime is no failure. The exit code is 1 if something that was found does\n"
+     "not work.\n",
+     CLI_OPTION_RUNTIME | CLI_OPTION_JSON | CLI_OPTION_HELP, 0, 0, cli_doctor},
     {"list", "[OPTION...]", "list functions with their signatures",
      "Without options: the functions of the registry. With --module: those of the module.\n",
-     CLI_OPTION_MODULE | CLI_OPTION_TVM_FFI | CLI_OPTION_JSON | CLI_OPTION_HELP, 0, 0, cli_list},
+     CLI_OPTION_MODULE | CLI_OPTION_GLOBALS | CLI_OPTION_JSON | CLI_OPTION_HELP, 0, 0, cli_list},
     {"info", "NAME [OPTION...]", "describe a function and its parameters", "",
-     CLI_OPTION_MODULE | CLI_OPTION_TVM_FFI | CLI_OPTION_JSON | CLI_OPTION_HELP, 1, 1, cli_info},
+     CLI_OPTION_MODULE | CLI_OPTION_GLOBALS | CLI_OPTION_JSON | CLI_OPTION_HELP, 1, 1, cli_info},
     {"call", "NAME [ARG...] [OPTION...]", "call a function",
      "An ARG is read by the type that the function's signature gives it, or is one of:\n"
      "  3  -2.5  0x10  true  none      a number, bool or none\n"
@@ -29,12 +29,11 @@ static const cli_command COMMANDS[] = {
      "Output tensors (parameters that the call writes; without a signature each zeros:... one; a\n"
      "tensor that the function returns) are written to -o FILE under the parameter's name, or argN\n"
      "without a signature; a returned one is \"result\".\n",
-     CLI_OPTION_MODULE | CLI_OPTION_TVM_FFI | CLI_OPTION_OUTPUT | CLI_OPTION_JSON | CLI_OPTION_HELP,
+     CLI_OPTION_MODULE | CLI_OPTION_GLOBALS | CLI_OPTION_OUTPUT | CLI_OPTION_JSON | CLI_OPTION_HELP,
      1, -1, cli_call},
     {"bench", "call [OPTION...]", "measure the library on this machine",
      "  call    ns per call of a no-op through each boundary: median, least and most of the batches\n",
-     CLI_OPTION_TVM_FFI_LIBRARY | CLI_OPTION_BATCHES | CLI_OPTION_JSON | CLI_OPTION_HELP, 1, 1,
-     cli_bench},
+     CLI_OPTION_RUNTIME | CLI_OPTION_BATCHES | CLI_OPTION_JSON | CLI_OPTION_HELP, 1, 1, cli_bench},
     {"help", "[COMMAND]", "print this help, or a command's", "", CLI_OPTION_HELP, 0, 1, cli_help},
 };
 enum { NUM_COMMANDS = sizeof COMMANDS / sizeof COMMANDS[0] };

@@ -17,12 +17,17 @@ static const struct {
   const char *usage;
   const char *help;
 } OPTIONS[] = {
+#ifdef PEGA_CLI_BRIDGE
     {CLI_OPTION_MODULE, "module", 'm', required_argument, "-m, --module FILE",
      "take functions from a TVM FFI module"},
-    {CLI_OPTION_TVM_FFI, "tvm-ffi", 0, optional_argument, "    --tvm-ffi[=LIB]",
+    {CLI_OPTION_GLOBALS, "tvm-ffi", 0, optional_argument, "    --tvm-ffi[=LIB]",
      "take functions from the TVM FFI runtime's globals too; LIB is the runtime to open"},
-    {CLI_OPTION_TVM_FFI_LIBRARY, "tvm-ffi", 0, required_argument, "    --tvm-ffi LIB",
+    {CLI_OPTION_RUNTIME, "tvm-ffi", 0, required_argument, "    --tvm-ffi LIB",
      "the TVM FFI runtime to open, and no other"},
+#else
+    {CLI_OPTION_MODULE, "module", 'm', required_argument, "-m, --module FILE",
+     "take functions from a module (needs a build with a bridge)"},
+#endif
     {CLI_OPTION_OUTPUT, "output", 'o', required_argument, "-o, --output FILE",
      "write output tensors to this .safetensors file"},
     {CLI_OPTION_BATCHES, "batches", 0, required_argument, "    --batches N",
@@ -83,10 +88,10 @@ static cli_exit apply(unsigned bit, cli_options *out, pega_error *error) {
     case CLI_OPTION_MODULE:
       out->module = optarg;
       return CLI_DONE;
-    case CLI_OPTION_TVM_FFI:
-    case CLI_OPTION_TVM_FFI_LIBRARY:
-      out->tvm_ffi = true;
-      out->tvm_ffi_library = optarg;
+    case CLI_OPTION_GLOBALS:
+    case CLI_OPTION_RUNTIME:
+      out->globals = true;
+      out->runtime_library = optarg;
       return CLI_DONE;
     case CLI_OPTION_OUTPUT:
       out->output = optarg;

@@ -3,23 +3,23 @@
 
 #include <stdlib.h>
 
-#ifdef PEGA_CLI_TVM_FFI
+#ifdef PEGA_CLI_BRIDGE
 #include <pega/tvm_ffi.h>
 #endif
 
 struct cli_source {
   bool module_only;
-#ifdef PEGA_CLI_TVM_FFI
+#ifdef PEGA_CLI_BRIDGE
   pega_tvm_ffi *runtime;       /* or NULL */
   pega_tvm_ffi_module *module; /* or NULL */
 #endif
 };
 
-#ifdef PEGA_CLI_TVM_FFI
+#ifdef PEGA_CLI_BRIDGE
 
 static pega_status open_foreign(const cli_options *options, cli_source *source, pega_error *error) {
   pega_tvm_ffi_options how = PEGA_TVM_FFI_OPTIONS_INIT;
-  how.library_path = options->tvm_ffi_library;
+  how.library_path = options->runtime_library;
   pega_status status = pega_tvm_ffi_open(&how, &source->runtime, error);
   if (status == PEGA_OK) status = pega_tvm_ffi_export_all(source->runtime, 0, NULL, error);
   if (status == PEGA_OK && options->module != NULL) {
@@ -53,7 +53,8 @@ static pega_status open_foreign(const cli_options *options, cli_source *source, 
   (void)source;
   return pega_error_set(
       error, PEGA_ERROR_UNSUPPORTED, NULL,
-      "this build of pega has no TVM FFI bridge: build it with -DPEGA_TVM_FFI=ON");
+      "this build of pega has no bridge to a foreign runtime: README.md says how to build one that "
+      "has");
 }
 
 static void close_foreign(cli_source *source) { (void)source; }
@@ -81,7 +82,7 @@ pega_status cli_source_open(const cli_options *options, cli_source **out, pega_e
   cli_source *source = calloc(1, sizeof *source);
   if (source == NULL) return pega_error_set(error, PEGA_ERROR_OUT_OF_MEMORY, NULL, "out of memory");
   source->module_only = options->module != NULL;
-  if (options->module != NULL || options->tvm_ffi) {
+  if (options->module != NULL || options->globals) {
     const pega_status status = open_foreign(options, source, error);
     if (status != PEGA_OK) {
       cli_source_close(source);
