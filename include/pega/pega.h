@@ -15,7 +15,8 @@
  *
  * ## Errors
  * Every fallible function returns a pega_status and takes an optional `pega_error *error` last.
- * On success the error is not touched. On failure its old content is replaced. No function prints,
+ * On success it holds nothing new (a call of a function leaves it empty). On failure its old content
+ * is replaced. No function prints,
  * exits or aborts. An out-parameter is written on success only, unless its text says otherwise.
  *
  * ## Threads

@@ -37,7 +37,8 @@ extern "C" {
  * \param num_value_heads Value heads, >= 0; 0 does nothing.
  * \param stream CUstream as a pointer, NULL for the default stream. Borrowed.
  * \return 0 (CUDA_SUCCESS) when launched; 1 (CUDA_ERROR_INVALID_VALUE) for a bad argument, found
- *         before anything else; 100 (CUDA_ERROR_NO_DEVICE) where no CUDA driver or device is present;
+ *         before anything else; 100 (CUDA_ERROR_NO_DEVICE) where no CUDA driver or device is present, or
+ *         the driver's own code where it does not start;
  *         801 (CUDA_ERROR_NOT_SUPPORTED) where no kernel for the device is at hand.
  *
  * Any thread. Source of the rule: the chunked (WY) form of the gated delta rule,

@@ -41,6 +41,15 @@ static pega_status files_open(cli_files *files, const char *path, const safetens
   return PEGA_OK;
 }
 
+/* A counted tensor: functions that keep or return their argument take no other. Its memory stays the
+ * argument's, which outlives the result. */
+static pega_status share_tensor(cli_argument *argument, pega_error *error) {
+  const pega_status status =
+      pega_tensor_create(&argument->tensor.view, 0, NULL, NULL, NULL, &argument->owned, error);
+  if (status == PEGA_OK) argument->value = argument->owned;
+  return status;
+}
+
 /* "FILE.safetensors:TENSOR", "FILE:TENSOR" or "FILE": where FILE ends. A tensor's name may hold
  * colons, and so may a file's that ends in .safetensors. */
 static size_t file_size_of(const char *text) {
@@ -67,7 +76,7 @@ static pega_status parse_file(const char *text, cli_files *files, cli_argument *
     status = cli_tensor_create(entry->dtype, entry->ndim, entry->shape, &out->tensor, error);
   }
   if (status == PEGA_OK) status = safetensors_read(file, entry, out->tensor.view.data, error);
-  if (status == PEGA_OK) out->value = pega_value_tensor(&out->tensor.view);
+  if (status == PEGA_OK) status = share_tensor(out, error);
   return status;
 }
 
@@ -161,10 +170,10 @@ static cli_exit parse_string(const char *text, cli_argument *out, pega_error *er
 }
 
 static cli_exit parse_zeros(const char *text, cli_argument *out, pega_error *error) {
-  const pega_status status = cli_tensor_parse_zeros(text, &out->tensor, error);
+  pega_status status = cli_tensor_parse_zeros(text, &out->tensor, error);
+  if (status == PEGA_OK) status = share_tensor(out, error);
   if (status == PEGA_ERROR_OUT_OF_MEMORY) return CLI_FAILED;
   if (status != PEGA_OK) return CLI_MISUSE;
-  out->value = pega_value_tensor(&out->tensor.view);
   out->zeros = true;
   return CLI_DONE;
 }

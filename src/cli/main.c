@@ -52,7 +52,8 @@ static void print_usage(FILE *stream) {
   }
   (void)fputs(
       "\n`pega COMMAND --help` tells more; `pega --version` prints the version.\n"
-      "Exit codes: 0 done, 1 failed, 2 misuse.\n",
+      "Exit codes: 0 done, 1 failed, 2 misuse. A function that refuses its arguments has failed; misuse\n"
+      "is a command line that cannot be read.\n",
       stream);
 }
 

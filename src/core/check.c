@@ -41,8 +41,10 @@ COLD static pega_status fail_expected(const call_check *check, int32_t index, pe
   if (value->kind == PEGA_NONE) {
     return fail(check, index, status, "expected %s, got None", expected);
   }
-  return fail(check, index, status, "expected %s, got %s %s", expected, pega_kind_name(value->kind),
-              got);
+  /* The text of these begins with what they are. */
+  bool named = value->kind == PEGA_POINTER || value->kind >= PEGA_FUNCTION;
+  return fail(check, index, status, "expected %s, got %s%s%s", expected,
+              named ? "" : pega_kind_name(value->kind), named ? "" : " ", got);
 }
 
 COLD static pega_status fail_tensor(const call_check *check, int32_t index) {
@@ -254,6 +256,10 @@ static inline pega_status check_one(const call_check *check, int32_t index, bind
   if (value->kind == PEGA_NONE && (param->flags & PEGA_PARAM_OPTIONAL) != 0) return PEGA_OK;
   switch (param->type) {
     case PEGA_TYPE_ANY:
+      if (value->kind == PEGA_TENSOR &&
+          pega_tensor_validate(pega_value_as_tensor(value), NULL) != PEGA_OK) {
+        return fail_tensor(check, index);
+      }
       return PEGA_OK;
     case PEGA_TYPE_INT:
       return check_int(check, index, param);
@@ -291,6 +297,37 @@ pega_status pega_signature_check(const pega_compiled_signature *signature, const
   for (int32_t i = 0; i < num_args; ++i) {
     pega_status status = check_one(&check, i, &bind);
     if (status != PEGA_OK) return status;
+  }
+  return PEGA_OK;
+}
+
+COLD static pega_status fail_untyped(const char *function, const pega_value *value, int32_t index,
+                                     pega_error *error) {
+  pega_error why = PEGA_ERROR_INIT;
+  pega_status status = PEGA_ERROR_INVALID_ARGUMENT;
+  if (malformed(value)) {
+    pega_error_set(&why, status, NULL, "malformed value (kind %u, flags %u, payload 0x%" PRIx64 ")",
+                   value->kind, value->flags, value->as.u64);
+  } else {
+    status = pega_tensor_validate(pega_value_as_tensor(value), &why);
+  }
+  pega_error_set(error, status, NULL, "%s: argument %" PRId32 ": %s", function, index,
+                 pega_error_message(&why));
+  pega_error_clear(&why);
+  return status;
+}
+
+pega_status pega_untyped_check(const char *function, const pega_value *args, int32_t num_args,
+                               pega_error *error) {
+  for (int32_t i = 0; i < num_args; ++i) {
+    const pega_value *value = &args[i];
+    if (value->kind <= PEGA_DEVICE && value->flags == 0) continue;
+    /* Counted tensors were checked when they were made. */
+    bool borrowed_tensor = value->kind == PEGA_TENSOR && value->flags == 0;
+    if (malformed(value) ||
+        (borrowed_tensor && pega_tensor_validate(value->as.tensor, NULL) != PEGA_OK)) {
+      return fail_untyped(function, value, i, error);
+    }
   }
   return PEGA_OK;
 }

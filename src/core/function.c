@@ -55,6 +55,12 @@ static pega_status check_name(const char *name, pega_error *error) {
                             pega_text_short_name(name, shown), i);
     }
   }
+  if (!pega_text_is_utf8(name, size)) {
+    return pega_error_set(error, PEGA_ERROR_INVALID_ARGUMENT, NULL,
+                          "function name of %zu bytes is not UTF-8: peers in other languages could "
+                          "not read it",
+                          size);
+  }
   return PEGA_OK;
 }
 
@@ -64,20 +70,26 @@ pega_status pega_function_create(const pega_function_options *options, pega_func
     return pega_error_set(error, PEGA_ERROR_INVALID_ARGUMENT, NULL,
                           "pega_function_create: %s is NULL", out == NULL ? "out" : "options");
   }
-  if (!pega_options_fit(options, options->struct_size, sizeof *options) || options->reserved != 0) {
+  if (!pega_options_fit(options, options->struct_size, sizeof *options)) {
     return pega_error_set(error, PEGA_ERROR_VERSION, NULL,
                           "pega_function_create: options of struct_size %" PRIu32
                           ": expected %zu (or more with zeros after it); start from "
                           "PEGA_FUNCTION_OPTIONS_INIT",
                           options->struct_size, sizeof *options);
   }
-  if (options->call == NULL) {
+  if (options->call == NULL || options->reserved != 0) {
     return pega_error_set(error, PEGA_ERROR_INVALID_ARGUMENT, NULL,
-                          "pega_function_create: options.call is NULL");
+                          "pega_function_create: options.%s",
+                          options->call == NULL ? "call is NULL" : "reserved is not 0");
   }
   if (options->name != NULL) {
     pega_status status = check_name(options->name, error);
     if (status != PEGA_OK) return status;
+  }
+  if (options->doc != NULL && !pega_text_is_utf8(options->doc, strlen(options->doc))) {
+    return pega_error_set(error, PEGA_ERROR_INVALID_ARGUMENT, NULL,
+                          "the doc of function '%s' is not UTF-8",
+                          options->name == NULL ? "" : options->name);
   }
   const char *shown_name = options->name == NULL ? "function" : options->name;
   pega_compiled_signature *signature = NULL;
@@ -174,7 +186,9 @@ __attribute__((cold, noinline)) static pega_status bad_call(const pega_function 
     return pega_error_set(error, PEGA_ERROR_INVALID_ARGUMENT, NULL,
                           "pega_function_call: function is NULL");
   }
-  return pega_error_set(error, PEGA_ERROR_INVALID_ARGUMENT, NULL, "%s: %" PRId32 " arguments at %s",
+  return pega_error_set(error, PEGA_ERROR_INVALID_ARGUMENT, NULL,
+                        "%s: expected a count >= 0 of arguments and their address, got %" PRId32
+                        " at %s",
                         shown_name(function), num_args, args == NULL ? "NULL" : "an address");
 }
 
@@ -183,7 +197,9 @@ pega_status pega_function_check(const pega_function *function, const pega_value 
   if (function == NULL || num_args < 0 || (num_args > 0 && args == NULL)) {
     return bad_call(function, args, num_args, error);
   }
-  if (function->signature == NULL) return PEGA_OK;
+  if (function->signature == NULL) {
+    return pega_untyped_check(shown_name(function), args, num_args, error);
+  }
   return pega_signature_check(function->signature, shown_name(function), args, num_args, error);
 }
 
@@ -198,6 +214,9 @@ pega_status pega_function_call(pega_function *function, const pega_value *args, 
     if (status != PEGA_OK) {
       pega_value_release(&returned);
       status = call_failed(function, status, error);
+    } else if (error != NULL && error->status != PEGA_OK) {
+      /* A function that filled its error and succeeded after all. */
+      pega_error_clear(error);
     }
   }
   if (result != NULL) {

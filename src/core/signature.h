@@ -34,4 +34,8 @@ void pega_signature_free(pega_compiled_signature *signature);
 pega_status pega_signature_check(const pega_compiled_signature *signature, const char *function,
                                  const pega_value *args, int32_t num_args, pega_error *error);
 
+/* What is checked of arguments that no signature speaks of: that values and tensors are well-formed. */
+pega_status pega_untyped_check(const char *function, const pega_value *args, int32_t num_args,
+                               pega_error *error);
+
 #endif /* PEGA_CORE_SIGNATURE_H_ */

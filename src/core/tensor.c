@@ -55,6 +55,13 @@ pega_status pega_tensor_validate(const DLTensor *tensor, pega_error *error) {
                           "tensor dtype {code %u, bits %u, lanes %u} is none that DLPack defines",
                           tensor->dtype.code, tensor->dtype.bits, tensor->dtype.lanes);
   }
+  if ((int32_t)tensor->device.device_type <= 0 ||
+      (tensor->device.device_id < 0 && (int32_t)tensor->device.device_type != kDLCPU)) {
+    return pega_error_set(error, PEGA_ERROR_DEVICE, NULL,
+                          "tensor device {type %d, id %" PRId32
+                          "}: expected a DLPack device type and an id >= 0",
+                          (int)tensor->device.device_type, tensor->device.device_id);
+  }
   bool empty = false;
   for (int32_t i = 0; i < tensor->ndim; ++i) {
     if (tensor->shape[i] < 0) return bad_shape(error, i, tensor->shape[i]);

@@ -171,6 +171,25 @@ const char *pega_text_nearest(const char *name, size_t count,
   return nearest;
 }
 
+int pega_text_is_utf8(const char *bytes, size_t size) {
+  for (size_t i = 0; i < size;) {
+    unsigned char c = (unsigned char)bytes[i];
+    size_t more = c < 0x80 ? 0 : c >= 0xC2 && c <= 0xDF ? 1 : (c & 0xF0) == 0xE0 ? 2 : 3;
+    if (c == 0 || (c >= 0x80 && c < 0xC2) || c > 0xF4 || size - i <= more) return 0;
+    for (size_t j = 1; j <= more; ++j) {
+      if (((unsigned char)bytes[i + j] & 0xC0) != 0x80) return 0;
+    }
+    /* Too long a form, a surrogate, or past the last code point. */
+    unsigned char next = more == 0 ? 0 : (unsigned char)bytes[i + 1];
+    if ((c == 0xE0 && next < 0xA0) || (c == 0xED && next > 0x9F) || (c == 0xF0 && next < 0x90) ||
+        (c == 0xF4 && next > 0x8F)) {
+      return 0;
+    }
+    i += more + 1;
+  }
+  return 1;
+}
+
 size_t pega_text_cut(const char *text, size_t size) {
   while (size > 0 && ((unsigned char)text[size] & 0xC0) == 0x80) --size;
   return size;

@@ -43,6 +43,9 @@ const char *pega_text_nearest(const char *name, size_t count,
 /* "name" for error texts: at most 80 bytes of it, unprintable ones replaced, "..." where cut. */
 const char *pega_text_short_name(const char *name, char buffer[96]);
 
+/* Whether the bytes are UTF-8 without NUL, as peers in other languages insist. */
+int pega_text_is_utf8(const char *bytes, size_t size);
+
 /* The greatest length <= `size` at which cutting `text` splits no UTF-8 sequence. */
 size_t pega_text_cut(const char *text, size_t size);
 

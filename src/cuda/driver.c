@@ -9,11 +9,13 @@ typedef int (*cu_init_fn)(unsigned flags);
 typedef int (*cu_device_get_count_fn)(int *count);
 
 static pthread_once_t driver_once = PTHREAD_ONCE_INIT;
-static pega_status driver_status; /* these two are written inside driver_once alone */
+static pega_status driver_status; /* these three are written inside driver_once alone */
+static int driver_result;         /* the driver's own code, 0 where it was not asked */
 static char driver_text[512];
 
 static void refuse(const char *what, const char *detail, int result) {
   driver_status = PEGA_ERROR_UNAVAILABLE;
+  driver_result = result;
   if (detail != NULL) {
     snprintf(driver_text, sizeof driver_text, "%s: %s", what, detail);
   } else {
@@ -54,10 +56,12 @@ static void open_driver(void) {
 pega_status pega_cuda_driver_open(pega_error *error) {
   pthread_once(&driver_once, open_driver);
   if (driver_status == PEGA_OK) return PEGA_OK;
-  return pega_error_set(error, driver_status, NULL,
-                        "%s; install the NVIDIA driver to run on a GPU, or call the tensor form on "
-                        "CPU tensors",
-                        driver_text);
+  pega_error_set(error, driver_status, NULL,
+                 "%s; install the NVIDIA driver to run on a GPU, or call the tensor form on "
+                 "CPU tensors",
+                 driver_text);
+  if (error != NULL) error->code = driver_result;
+  return driver_status;
 }
 
 int pega_cuda_result(pega_status status, const pega_error *error) {
@@ -65,7 +69,7 @@ int pega_cuda_result(pega_status status, const pega_error *error) {
     case PEGA_OK:
       return kCudaSuccess;
     case PEGA_ERROR_UNAVAILABLE:
-      return kCudaErrorNoDevice;
+      return error != NULL && error->code != 0 ? error->code : kCudaErrorNoDevice;
     case PEGA_ERROR_UNSUPPORTED:
       return kCudaErrorNotSupported;
     case PEGA_ERROR_OUT_OF_MEMORY:

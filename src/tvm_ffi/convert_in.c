@@ -262,8 +262,11 @@ static pega_status from_view(pega_tvm_ffi *runtime, const TVMFFIAny *any, pega_v
   const TVMFFIByteArray *bytes;
   switch (any->type_index) {
     case kTVMFFIDLTensorPtr:
+      /* pega_function_call() validates what it points at. */
       *out = pega_value_tensor(any->v_ptr);
-      return pega_tensor_validate(any->v_ptr, error);
+      return any->v_ptr != NULL
+                 ? PEGA_OK
+                 : pega_error_set(error, PEGA_ERROR_INVALID_ARGUMENT, NULL, "tensor is NULL");
     case kTVMFFIRawStr:
       *out = pega_value_string(any->v_c_str);
       return PEGA_OK;

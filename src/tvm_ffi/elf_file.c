@@ -6,6 +6,7 @@
 #include <gelf.h>
 #include <inttypes.h>
 #include <libelf.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,18 +51,28 @@ static pega_status check_header(const char *path, Elf *elf, pega_error *error) {
   GElf_Ehdr header;
   char name[32];
   char host[32];
-  if (elf_kind(elf) != ELF_K_ELF || gelf_getehdr(elf, &header) == NULL) {
+  size_t ident_size = 0;
+  const char *ident = elf_getident(elf, &ident_size);
+  bool magic = ident != NULL && ident_size >= SELFMAG && memcmp(ident, ELFMAG, SELFMAG) == 0;
+  if (magic && (elf_kind(elf) != ELF_K_ELF || gelf_getehdr(elf, &header) == NULL)) {
+    return pega_error_set(error, PEGA_ERROR_FORMAT, NULL,
+                          "%s: cut off: it ends within its ELF header; copy or install it again",
+                          path);
+  }
+  if (!magic) {
     return pega_error_set(error, PEGA_ERROR_FORMAT, NULL,
                           "%s: not a shared library: it is no ELF file", path);
   }
   if (header.e_machine != host_machine || header.e_ident[EI_CLASS] != ELFCLASS64 ||
       header.e_ident[EI_DATA] != ELFDATA2LSB) {
-    return pega_error_set(error, PEGA_ERROR_FORMAT, NULL,
-                          "%s: wrong architecture: the file is for %s%s, this process is %s; build "
-                          "or install it for %s",
-                          path, machine_name(header.e_machine, name),
-                          header.e_ident[EI_DATA] == ELFDATA2MSB ? " (big-endian)" : "",
-                          machine_name(host_machine, host), machine_name(host_machine, host));
+    return pega_error_set(
+        error, PEGA_ERROR_FORMAT, NULL,
+        "%s: wrong architecture: the file is for %s%s%s, this process is %s; build "
+        "or install it for %s",
+        path, machine_name(header.e_machine, name),
+        header.e_ident[EI_CLASS] == ELFCLASS64 ? "" : " (a 32-bit file)",
+        header.e_ident[EI_DATA] == ELFDATA2MSB ? " (big-endian)" : "",
+        machine_name(host_machine, host), machine_name(host_machine, host));
   }
   if (header.e_type != ET_DYN) {
     return pega_error_set(error, PEGA_ERROR_FORMAT, NULL,
@@ -151,9 +162,11 @@ static pega_status read_symbols(const char *path, int fd, Elf *elf, elf_file *ou
     if (out->symbols == NULL) goto out_of_memory;
     for (size_t i = 0; i < count; ++i) {
       GElf_Sym symbol;
-      if (gelf_getsym(data, (int)i, &symbol) == NULL || symbol.st_shndx == SHN_UNDEF) continue;
+      if (gelf_getsym(data, (int)i, &symbol) == NULL) continue;
       const char *name = elf_strptr(elf, header.sh_link, symbol.st_name);
       if (name == NULL || name[0] == '\0') continue;
+      if (strncmp(name, "TVMFFI", 6) == 0) out->uses_tvm_ffi = true;
+      if (symbol.st_shndx == SHN_UNDEF) continue;
       char *copy = strdup(name);
       if (copy == NULL) goto out_of_memory;
       out->symbols[out->num_symbols++] = copy;
@@ -194,6 +207,13 @@ static pega_status open_file(const char *path, int *fd, uint64_t *size, pega_err
 
 pega_status elf_file_read(const char *path, elf_file *out, pega_error *error) {
   memset(out, 0, sizeof *out);
+  size_t path_size = strnlen(path, PATH_MAX);
+  if (path_size == 0 || path_size == PATH_MAX) {
+    return pega_error_set(error, PEGA_ERROR_INVALID_ARGUMENT, NULL,
+                          path_size == 0 ? "the path of the file is empty"
+                                         : "the path of the file is longer than %d bytes",
+                          PATH_MAX - 1);
+  }
   int fd;
   uint64_t size;
   pega_status status = open_file(path, &fd, &size, error);

@@ -12,6 +12,7 @@
 typedef struct elf_file {
   char **symbols; /* names of defined dynamic symbols */
   size_t num_symbols;
+  bool uses_tvm_ffi; /* it defines or needs a symbol of TVM FFI's C API */
   char *library_bin; /* content of __tvm_ffi__library_bin to the end of its segment, or NULL */
   size_t library_bin_size;
 } elf_file;

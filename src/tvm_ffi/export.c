@@ -245,10 +245,11 @@ static pega_status check_global_name(const char *name, pega_error *error) {
   size_t size = strnlen(name, PEGA_MAX_NAME + 1);
   bool blank = false;
   for (size_t i = 0; i < size; ++i) blank |= (unsigned char)name[i] <= ' ' || name[i] == 0x7f;
+  blank |= size <= PEGA_MAX_NAME && !pega_text_is_utf8(name, size);
   if (size > 0 && size <= PEGA_MAX_NAME && !blank) return PEGA_OK;
   return pega_error_set(
       error, PEGA_ERROR_INVALID_ARGUMENT, NULL,
-      "global function name '%s': expected 1 to %d bytes without blanks or control "
+      "global function name '%s': expected 1 to %d bytes of UTF-8 without blanks or control "
       "characters, got %s",
       pega_text_short_name(name, shown), PEGA_MAX_NAME,
       size == 0 ? "none"

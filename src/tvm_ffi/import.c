@@ -107,8 +107,8 @@ static pega_status call_imported(void *data, const pega_value *args, int32_t num
   if (num_args > kStackArgs) return call_converting(self, args, num_args, result, error);
   for (int32_t i = 0; i < num_args; ++i) {
     if (tvm_ffi_plain_to_any(&args[i], &any[i])) continue;
-    if (args[i].kind != PEGA_TENSOR || args[i].flags != 0 ||
-        pega_tensor_validate(args[i].as.tensor, NULL) != PEGA_OK) {
+    /* A bare tensor was validated by pega_function_call(). */
+    if (args[i].kind != PEGA_TENSOR || args[i].flags != 0) {
       return call_converting(self, args, num_args, result, error);
     }
     any[i].type_index = kTVMFFIDLTensorPtr;

@@ -69,7 +69,7 @@ static pega_status load(pega_tvm_ffi *runtime, const char *path, int mode, pega_
   bool library = strstr(why, "cannot open shared object file") != NULL;
   return pega_error_set(
       error, symbol ? PEGA_ERROR_SYMBOL : PEGA_ERROR_IO, NULL,
-      "%s cannot be loaded: %s; %s%s%s%" PRIu32 ".%" PRIu32 ".%" PRIu32 ")", path, why,
+      "%s cannot be loaded: %s; %s%s%s, version %" PRIu32 ".%" PRIu32 ".%" PRIu32 ")", path, why,
       symbol    ? "it was built against another version of a library that is loaded, or needs one "
                   "that pega_tvm_ffi_load_library() must load first"
       : library ? "install the library that it needs, or load it first with "
@@ -126,10 +126,16 @@ pega_status pega_tvm_ffi_module_open(pega_tvm_ffi *runtime, const char *path,
     status =
         pega_error_set(error, PEGA_ERROR_OUT_OF_MEMORY, NULL, "%s: no memory for its names", path);
   }
-  if (status == PEGA_OK) status = tvm_ffi_check_library_bin(runtime, path, &file, error);
   if (status == PEGA_OK && elf_file_defines(&file, "TVMFFIGetVersion")) {
     status = tvm_ffi_refuse_second_copy(path, error);
   }
+  if (status == PEGA_OK && module->num_names == 0 && !file.uses_tvm_ffi) {
+    status = pega_error_set(error, PEGA_ERROR_FORMAT, NULL,
+                            "%s is no TVM FFI module: it exports no symbol that starts with %s and "
+                            "uses none of TVM FFI's",
+                            path, kPrefix);
+  }
+  if (status == PEGA_OK) status = tvm_ffi_check_library_bin(runtime, path, &file, error);
   elf_file_free(&file);
   if (status == PEGA_OK) status = load(runtime, module->path, RTLD_LOCAL, error);
   if (status == PEGA_OK) status = load_module(runtime, module->path, &module->handle, error);

@@ -41,6 +41,9 @@ static void test_values(void **state) {
   expect(run_module("call", "identity", "dtype:bfloat16"), 0, "bfloat16\n", NULL);
   expect(run_module("call", "identity", "device:cuda:1"), 0, "cuda:1\n", NULL);
   expect(run_module("call", "identity", "ptr:0x10"), 0, "pointer 0x10\n", NULL);
+  /* The function keeps what it is given: no bare DLTensor will do. */
+  expect(run_module("call", "identity", "zeros:float32[2]"), 0,
+         "result = float32[2] on cpu:0: 0, 0\n", NULL);
   expect(run_module("call", "text_size", "bytes:00ff10"), 0, "3\n", NULL);
   json_t *object = expect_json(run_module("call", "add", "1", "2", "--json"), 0);
   assert_string_equal(json_text_at(object, "result.kind"), "int");

@@ -126,22 +126,43 @@ FIXTURE_EXPORT(drop_kept) {
   return 0;
 }
 
-/* raises_kept(f): whether f() fails with the kept error object itself, not with a copy. */
-FIXTURE_EXPORT(raises_kept) {
+/* Whether the function in args[0] fails with the very object that lies in *expected then. */
+static int fails_with(const TVMFFIAny *args, int32_t num_args, const TVMFFIObjectHandle *expected,
+                      TVMFFIAny *result) {
   if (!fixture_is_function(args, num_args, 0)) {
-    return fixture_fail("TypeError", "raises_kept: expected a function");
+    return fixture_fail("TypeError", "expected a function");
   }
   TVMFFIAny ignored = {0};
   if (fixture_call(args[0].v_obj, NULL, 0, &ignored) == 0) {
     fixture_release(&ignored);
-    return fixture_fail("RuntimeError", "raises_kept: the function did not fail");
+    return fixture_fail("RuntimeError", "the function did not fail");
   }
   TVMFFIObjectHandle error = NULL;
   TVMFFIErrorMoveFromRaised(&error);
-  fixture_return_bool(result, error != NULL && error == kept);
+  fixture_return_bool(result, error != NULL && error == *expected);
   if (error != NULL) TVMFFIObjectDecRef(error);
   return 0;
 }
+
+/* raises_kept(f): whether f() fails with the kept error object itself, not with a copy. */
+FIXTURE_EXPORT(raises_kept) { return fails_with(args, num_args, &kept, result); }
+
+/* Where the last object of raise_unkept() lay: compared, never followed. */
+static TVMFFIObjectHandle unkept;
+
+/* raise_unkept(): raises an error object to which nobody else has a reference. */
+FIXTURE_EXPORT(raise_unkept) {
+  TVMFFIByteArray kind = {"ValueError", 10};
+  TVMFFIByteArray message = {"the unkept error", 16};
+  TVMFFIByteArray traceback = {TRACEBACK, sizeof(TRACEBACK) - 1};
+  if (TVMFFIErrorCreate(&kind, &message, &traceback, &unkept) != 0) return -1;
+  TVMFFIErrorSetRaised(unkept);
+  TVMFFIObjectDecRef(unkept);
+  return -1;
+}
+
+/* raises_unkept(f): whether f() fails with the object that raise_unkept() made in it. */
+FIXTURE_EXPORT(raises_unkept) { return fails_with(args, num_args, &unkept, result); }
 
 /* ---- what a failing callback looks like from this side ---- */
 

@@ -4,15 +4,18 @@
  * line. A test that needs a fresh process, another environment or another privilege runs this.
  *
  *   runtime_probe [--preload FILE]... [--library FILE] [--report] [--twice]
- *                 [--segv] [--call FIXTURE]
+ *                 [--segv] [--streams] [--second FILE] [--call FIXTURE]
  *
  * --preload opens FILE as a host would have before it calls pega (--preload-local: its symbols for
  * itself); --segv installs a SIGSEGV handler
- * first and faults at the end; --call opens the fixture module and calls add(2, 3).
+ * first and faults at the end; --streams sets streams before the runtime is opened and tells what is
+ * seen of them after; --second gives FILE as a module and as a library that modules need; --call opens
+ * the fixture module and calls add(2, 3).
  */
 #include <dlfcn.h>
 #include <pega/pega.h>
 #include <pega/tvm_ffi.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,10 +25,12 @@
 
 struct probe {
   pega_tvm_ffi_options options;
+  const char *second;
   const char *fixture;
   bool report;
   bool twice;
   bool segv;
+  bool streams;
 };
 
 static void on_segv(int number, siginfo_t *info, void *context) {
@@ -81,12 +86,17 @@ static int parse(int argc, char **argv, struct probe *probe) {
     } else if (strcmp(word, "--call") == 0) {
       probe->fixture = value;
       i++;
+    } else if (strcmp(word, "--second") == 0) {
+      probe->second = value;
+      i++;
     } else if (strcmp(word, "--report") == 0) {
       probe->report = true;
     } else if (strcmp(word, "--twice") == 0) {
       probe->twice = true;
     } else if (strcmp(word, "--segv") == 0) {
       probe->segv = true;
+    } else if (strcmp(word, "--streams") == 0) {
+      probe->streams = true;
     } else {
       return usage(word);
     }
@@ -128,6 +138,92 @@ static int call_fixture(pega_tvm_ffi *runtime, const char *path) {
   return status == PEGA_OK ? 0 : failed(status, &error);
 }
 
+static void tell(const char *what, pega_status status, pega_error *error) {
+  printf("%s: %s\n%s message: %s\n", what, pega_status_name(status), what,
+         pega_error_message(error));
+  pega_error_clear(error);
+}
+
+static void give_second(pega_tvm_ffi *runtime, const char *path) {
+  pega_error error = PEGA_ERROR_INIT;
+  pega_tvm_ffi_module *module = NULL;
+  tell("as module", pega_tvm_ffi_module_open(runtime, path, &module, &error), &error);
+  pega_tvm_ffi_module_close(module);
+  tell("as library", pega_tvm_ffi_load_library(runtime, path, &error), &error);
+}
+
+/* ---- streams that are set before there is a runtime ---- */
+
+static const DLDevice cuda0 = {kDLCUDA, 0};
+static const DLDevice cuda1 = {kDLCUDA, 1};
+static char streams[4];
+
+struct stream_thread {
+  pthread_t thread;
+  pthread_barrier_t is_set;
+  pthread_barrier_t is_open;
+  pega_tvm_ffi *runtime;
+};
+
+static const char *stream_name(const void *stream) {
+  static const char *const names[] = {"main 0", "main 1", "thread 0", "thread 1"};
+  for (size_t i = 0; i < sizeof streams; i++) {
+    if (stream == &streams[i]) return names[i];
+  }
+  return stream == NULL ? "none" : "unknown";
+}
+
+static const char *seen_by_tvm_ffi(pega_tvm_ffi *runtime, DLDevice device) {
+  void *symbol = NULL;
+  void *(*get)(int32_t, int32_t) = NULL;
+  pega_tvm_ffi_symbol(runtime, "TVMFFIEnvGetStream", &symbol, NULL);
+  *(void **)&get = symbol;
+  return get == NULL ? "no function"
+                     : stream_name(get((int32_t)device.device_type, device.device_id));
+}
+
+static const char *seen_by_engine(DLDevice device) {
+  void *stream = NULL;
+  return pega_stream_get(device, &stream, NULL) == PEGA_OK ? stream_name(stream) : "failed";
+}
+
+static void *run_stream_thread(void *argument) {
+  struct stream_thread *other = argument;
+  pega_stream_set(cuda0, &streams[2], NULL, NULL);
+  pega_stream_set(cuda1, &streams[3], NULL, NULL);
+  pthread_barrier_wait(&other->is_set);
+  pthread_barrier_wait(&other->is_open);
+  if (other->runtime == NULL) return NULL;
+  /* This thread's are handed over when it next asks. */
+  printf("thread engine: %s, %s\n", seen_by_engine(cuda0), seen_by_engine(cuda1));
+  printf("thread tvm_ffi: %s, %s\n", seen_by_tvm_ffi(other->runtime, cuda0),
+         seen_by_tvm_ffi(other->runtime, cuda1));
+  return NULL;
+}
+
+static void set_streams(struct stream_thread *other) {
+  other->runtime = NULL;
+  pthread_barrier_init(&other->is_set, NULL, 2);
+  pthread_barrier_init(&other->is_open, NULL, 2);
+  pega_stream_set(cuda0, &streams[0], NULL, NULL);
+  pega_stream_set(cuda1, &streams[1], NULL, NULL);
+  if (pthread_create(&other->thread, NULL, run_stream_thread, other) != 0) abort();
+  pthread_barrier_wait(&other->is_set);
+}
+
+static void tell_streams(struct stream_thread *other, pega_tvm_ffi *runtime) {
+  if (runtime != NULL) {
+    printf("main tvm_ffi: %s, %s\n", seen_by_tvm_ffi(runtime, cuda0),
+           seen_by_tvm_ffi(runtime, cuda1));
+    printf("main engine: %s, %s\n", seen_by_engine(cuda0), seen_by_engine(cuda1));
+  }
+  other->runtime = runtime;
+  pthread_barrier_wait(&other->is_open);
+  pthread_join(other->thread, NULL);
+  pthread_barrier_destroy(&other->is_set);
+  pthread_barrier_destroy(&other->is_open);
+}
+
 static int describe(pega_tvm_ffi *runtime) {
   pega_error error = PEGA_ERROR_INIT;
   pega_tvm_ffi_info info;
@@ -148,6 +244,8 @@ int main(int argc, char **argv) {
   if (parse(argc, argv, &probe) != 0) return 2;
   if (probe.segv) install_handler();
   if (probe.report) return report(&probe);
+  struct stream_thread other;
+  if (probe.streams) set_streams(&other);
   struct sigaction before;
   struct sigaction after;
   sigaction(SIGSEGV, NULL, &before);
@@ -157,6 +255,7 @@ int main(int argc, char **argv) {
   pega_status status = pega_tvm_ffi_open(&probe.options, &runtime, &error);
   sigaction(SIGSEGV, NULL, &after);
   printf("segv: %s\n", same_handler(&before, &after) ? "unchanged" : "changed");
+  if (probe.streams) tell_streams(&other, runtime);
   int result = status == PEGA_OK ? describe(runtime) : failed(status, &error);
   if (result == 0 && probe.twice) {
     pega_tvm_ffi *again = NULL;
@@ -164,6 +263,7 @@ int main(int argc, char **argv) {
     printf("again: %s\n", status == PEGA_OK && again == runtime ? "the same" : "another");
     pega_tvm_ffi_close(again);
   }
+  if (result == 0 && probe.second != NULL) give_second(runtime, probe.second);
   if (result == 0 && probe.fixture != NULL) result = call_fixture(runtime, probe.fixture);
   pega_tvm_ffi_close(runtime);
   if (probe.segv) raise(SIGSEGV);

@@ -102,7 +102,7 @@ static void test_options(void **state) {
   (void)state;
   pega_tvm_ffi *runtime = NULL;
   pega_tvm_ffi_options options = PEGA_TVM_FFI_OPTIONS_INIT;
-  static const uint32_t sizes[] = {0, 1, sizeof options + 8, UINT32_MAX};
+  static const uint32_t sizes[] = {0, 1, sizeof options - 1, UINT32_MAX};
   for (int i = 0; i < SUPPORT_COUNT(sizes); i++) {
     options.struct_size = sizes[i];
     assert_int_not_equal(pega_tvm_ffi_open(&options, &runtime, &error), PEGA_OK);
@@ -118,6 +118,43 @@ static void test_options(void **state) {
   assert_null(runtime);
   pega_tvm_ffi_info info = {.struct_size = 4};
   assert_int_not_equal(pega_tvm_ffi_describe(support_runtime, &info, &error), PEGA_OK);
+}
+
+/* A newer caller's struct is longer: what it says there must be nothing, and is told as nothing. */
+static void test_larger_structs(void **state) {
+  (void)state;
+  struct {
+    pega_tvm_ffi_options known;
+    unsigned char tail[16];
+  } options = {PEGA_TVM_FFI_OPTIONS_INIT, {0}};
+  options.known.struct_size = (uint32_t)sizeof options;
+  pega_tvm_ffi *runtime = NULL;
+  EXPECT_OK(pega_tvm_ffi_open(&options.known, &runtime, &error));
+  assert_ptr_equal(runtime, support_runtime);
+  pega_tvm_ffi_close(runtime);
+  runtime = NULL;
+  for (size_t i = 0; i < sizeof options.tail; i += sizeof options.tail - 1) {
+    options.tail[i] = 1;
+    EXPECT_FAILURE(PEGA_ERROR_VERSION, pega_tvm_ffi_open(&options.known, &runtime, &error),
+                   "struct_size");
+    assert_null(runtime);
+    options.tail[i] = 0;
+  }
+
+  struct {
+    pega_tvm_ffi_info known;
+    unsigned char tail[16];
+    unsigned char behind[16];
+  } info;
+  memset(&info, 0xa5, sizeof info);
+  info.known.struct_size = (uint32_t)(sizeof info.known + sizeof info.tail);
+  EXPECT_OK(pega_tvm_ffi_describe(support_runtime, &info.known, &error));
+  assert_int_equal(info.known.struct_size, sizeof info.known + sizeof info.tail);
+  assert_int_equal(info.known.num_copies, 1);
+  for (size_t i = 0; i < sizeof info.tail; i++) {
+    assert_int_equal(info.tail[i], 0);
+    assert_int_equal(info.behind[i], 0xa5);
+  }
 }
 
 /* ---- names ---- */
@@ -457,14 +494,23 @@ static void test_many_arguments(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_null_runtime_and_out), cmocka_unit_test(test_null_with_a_function),
-      cmocka_unit_test(test_null_error),           cmocka_unit_test(test_options),
-      cmocka_unit_test(test_long_names),           cmocka_unit_test(test_odd_names),
-      cmocka_unit_test(test_name_with_nul),        cmocka_unit_test(test_files_that_are_no_module),
-      cmocka_unit_test(test_truncated_module),     cmocka_unit_test(test_lying_header),
-      cmocka_unit_test(test_tensors_into_tvm_ffi), cmocka_unit_test(test_tensors_from_tvm_ffi),
-      cmocka_unit_test(test_calls_into_tvm_ffi),   cmocka_unit_test(test_deep_nesting),
-      cmocka_unit_test(test_endless_list),         cmocka_unit_test(test_many_arguments),
+      cmocka_unit_test(test_null_runtime_and_out),
+      cmocka_unit_test(test_null_with_a_function),
+      cmocka_unit_test(test_null_error),
+      cmocka_unit_test(test_options),
+      cmocka_unit_test(test_larger_structs),
+      cmocka_unit_test(test_long_names),
+      cmocka_unit_test(test_odd_names),
+      cmocka_unit_test(test_name_with_nul),
+      cmocka_unit_test(test_files_that_are_no_module),
+      cmocka_unit_test(test_truncated_module),
+      cmocka_unit_test(test_lying_header),
+      cmocka_unit_test(test_tensors_into_tvm_ffi),
+      cmocka_unit_test(test_tensors_from_tvm_ffi),
+      cmocka_unit_test(test_calls_into_tvm_ffi),
+      cmocka_unit_test(test_deep_nesting),
+      cmocka_unit_test(test_endless_list),
+      cmocka_unit_test(test_many_arguments),
   };
   int failed = cmocka_run_group_tests_name("bad input", tests, support_open, support_close);
   pega_error_clear(&error);

@@ -5,6 +5,7 @@
  */
 #include "support.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -388,8 +389,38 @@ static pega_status call_self(void *self, const pega_value *args, int32_t num_arg
   return pega_function_call(self, args, num_args, result, out_error);
 }
 
-/* What came from TVM FFI and leaves unchanged leaves as the very same object. */
+/* The traceback of the error with which a function fails, as TVM FFI code reads it. Owned. */
+static char *traceback_of(pega_function *function) {
+  pega_value caught = pega_value_none();
+  EXPECT_OK(CALL_FIXTURE("catch", &caught, pega_value_function(function)));
+  const char *text = pega_value_as_string(pega_array_get(&caught, 2), NULL);
+  assert_non_null(text);
+  char *copy = strdup(text);
+  assert_non_null(copy);
+  pega_value_release(&caught);
+  return copy;
+}
+
+/* What came from TVM FFI and leaves unchanged leaves as the very same object, its traceback longer
+ * by the function that it passed. */
 static void test_same_object_through_engine(void **state) {
+  (void)state;
+  pega_function *raise = support_get("raise_unkept");
+  pega_function *function = support_function("test.passes_on", NULL, call_self, raise);
+  pega_value same = pega_value_none();
+  EXPECT_OK(CALL_FIXTURE("raises_unkept", &same, pega_value_function(function)));
+  assert_int_equal(same.kind, PEGA_BOOL);
+  assert_true(same.as.boolean);
+  char *traceback = traceback_of(function);
+  EXPECT_TEXT(traceback, "fixture_raise");
+  EXPECT_TEXT(traceback, "test.passes_on");
+  free(traceback);
+  pega_function_release(function);
+  pega_function_release(raise);
+}
+
+/* So does one that somebody else holds too, but nothing is written to what they may read. */
+static void test_shared_object_through_engine(void **state) {
   (void)state;
   pega_function *raise = support_get("raise_kept");
   pega_function *function = support_function("test.passes_on", NULL, call_self, raise);
@@ -397,17 +428,144 @@ static void test_same_object_through_engine(void **state) {
   EXPECT_OK(CALL_FIXTURE("raises_kept", &same, pega_value_function(function)));
   assert_int_equal(same.kind, PEGA_BOOL);
   assert_true(same.as.boolean);
-  /* Its traceback has become longer by the function that it passed. */
-  pega_value caught = pega_value_none();
-  EXPECT_OK(CALL_FIXTURE("catch", &caught, pega_value_function(function)));
-  const char *traceback = pega_value_as_string(pega_array_get(&caught, 2), NULL);
+  char *traceback = traceback_of(function);
   EXPECT_TEXT(traceback, "fixture_raise");
-  EXPECT_TEXT(traceback, "test.passes_on");
-  pega_value_release(&caught);
+  EXPECT_NO_TEXT(traceback, "test.passes_on");
+  free(traceback);
   assert_int_equal(support_counter("kept_references"), 1);
   EXPECT_OK(CALL_FIXTURE0("drop_kept", NULL));
   pega_function_release(function);
   pega_function_release(raise);
+}
+
+enum { kCachedThreads = 8, kCachedRounds = 2000 };
+
+struct cached {
+  pega_function *function;
+  int wrong;
+};
+
+static void *raise_cached(void *argument) {
+  struct cached *cached = argument;
+  for (int i = 0; i < kCachedRounds; i++) {
+    pega_error own = PEGA_ERROR_INIT;
+    pega_status status = pega_function_call(cached->function, NULL, 0, NULL, &own);
+    if (status != PEGA_ERROR_CALLEE || strcmp(own.message, "the kept error") != 0) cached->wrong++;
+    pega_error_clear(&own);
+  }
+  return NULL;
+}
+
+/* One error object that is raised again and again, by one thread and by many at once, through a
+ * pega function that is a TVM FFI global. */
+static void test_cached_object(void **state) {
+  (void)state;
+  pega_function *raise = support_get("raise_kept");
+  pega_function *function = support_function("test.cached", NULL, call_self, raise);
+  EXPECT_OK(pega_tvm_ffi_export(support_runtime, NULL, function, 0, &error));
+  pega_function_release(function);
+  EXPECT_OK(pega_tvm_ffi_get_global(support_runtime, "test.cached", &function, &error));
+  char *first = traceback_of(function);
+
+  struct cached alone = {function, 0};
+  raise_cached(&alone);
+  assert_int_equal(alone.wrong, 0);
+  char *last = traceback_of(function);
+  assert_string_equal(last, first);
+  free(last);
+
+  struct cached cached[kCachedThreads];
+  pthread_t threads[kCachedThreads];
+  for (int i = 0; i < kCachedThreads; i++) {
+    cached[i] = (struct cached){function, 0};
+    assert_int_equal(pthread_create(&threads[i], NULL, raise_cached, &cached[i]), 0);
+  }
+  for (int i = 0; i < kCachedThreads; i++) pthread_join(threads[i], NULL);
+  for (int i = 0; i < kCachedThreads; i++) assert_int_equal(cached[i].wrong, 0);
+  last = traceback_of(function);
+  assert_string_equal(last, first);
+  free(last);
+  free(first);
+  assert_int_equal(support_counter("kept_references"), 1);
+  EXPECT_OK(CALL_FIXTURE0("drop_kept", NULL));
+  EXPECT_OK(pega_tvm_ffi_remove_global(support_runtime, "test.cached", &error));
+  pega_function_release(function);
+  pega_function_release(raise);
+}
+
+/* ---- -2: an error that is pending in the frontend language ---- */
+
+/* What TVM FFI code that calls a pega function gets; the raised object, if any, to be released. */
+static int code_of(pega_function *function, TVMFFIObjectHandle *raised) {
+  int (*call)(void *, TVMFFIAny *, int32_t, TVMFFIAny *) = NULL;
+  void (*take)(TVMFFIObjectHandle *) = NULL;
+  int (*release)(void *) = NULL;
+  *(void **)&call = support_symbol("TVMFFIFunctionCall");
+  *(void **)&take = support_symbol("TVMFFIErrorMoveFromRaised");
+  *(void **)&release = support_symbol("TVMFFIObjectDecRef");
+  void *handle = NULL;
+  EXPECT_OK(pega_tvm_ffi_function_to_handle(support_runtime, function, &handle, &error));
+  TVMFFIAny result = {0};
+  int code = call(handle, NULL, 0, &result);
+  *raised = NULL;
+  take(raised);
+  release(handle);
+  return code;
+}
+
+static pega_status fail_with_number(void *self, const pega_value *args, int32_t num_args,
+                                    pega_value *result, pega_error *out_error) {
+  (void)self;
+  (void)args;
+  (void)num_args;
+  (void)result;
+  pega_error_set(out_error, PEGA_ERROR_CALLEE, "OSError", "the host's driver said -2");
+  out_error->code = -2;
+  return PEGA_ERROR_CALLEE;
+}
+
+/* The number alone, which any host may use, says nothing. */
+static void test_number_of_a_host(void **state) {
+  (void)state;
+  int (*release)(void *) = NULL;
+  *(void **)&release = support_symbol("TVMFFIObjectDecRef");
+  pega_function *function = support_function("test.number", NULL, fail_with_number, NULL);
+  TVMFFIObjectHandle raised = NULL;
+  assert_int_equal(code_of(function, &raised), -1);
+  assert_non_null(raised);
+  release(raised);
+  pega_value caught = pega_value_none();
+  EXPECT_OK(CALL_FIXTURE("catch", &caught, pega_value_function(function)));
+  assert_string_equal(pega_value_as_string(pega_array_get(&caught, 0), NULL), "OSError");
+  assert_string_equal(pega_value_as_string(pega_array_get(&caught, 1), NULL),
+                      "the host's driver said -2");
+  pega_value_release(&caught);
+  pega_function_release(function);
+}
+
+static pega_status call_self_and_copy(void *self, const pega_value *args, int32_t num_args,
+                                      pega_value *result, pega_error *out_error) {
+  pega_error inner = PEGA_ERROR_INIT;
+  pega_status status = pega_function_call(self, args, num_args, result, &inner);
+  pega_error_copy(&inner, out_error);
+  pega_error_clear(&inner);
+  return status;
+}
+
+static void test_frontend_error_passes_on(void **state) {
+  (void)state;
+  static const pega_call calls[] = {call_self, call_self_and_copy};
+  pega_value failing = pega_value_none();
+  EXPECT_OK(CALL_FIXTURE("make_failing", &failing, INT(-2)));
+  for (int i = 0; i < SUPPORT_COUNT(calls); i++) {
+    pega_function *function =
+        support_function("test.frontend", NULL, calls[i], pega_value_as_function(&failing));
+    TVMFFIObjectHandle raised = NULL;
+    assert_int_equal(code_of(function, &raised), -2);
+    assert_null(raised);
+    pega_function_release(function);
+  }
+  pega_value_release(&failing);
 }
 
 static pega_status add_cause(void *self, const pega_value *args, int32_t num_args,
@@ -475,6 +633,10 @@ int main(void) {
       cmocka_unit_test(test_stale_error_is_not_blamed),
       cmocka_unit_test(test_unread_error_is_dropped),
       cmocka_unit_test(test_same_object_through_engine),
+      cmocka_unit_test(test_shared_object_through_engine),
+      cmocka_unit_test(test_cached_object),
+      cmocka_unit_test(test_number_of_a_host),
+      cmocka_unit_test(test_frontend_error_passes_on),
       cmocka_unit_test(test_cause_added_to_foreign_error),
       cmocka_unit_test(test_slot_is_left_empty),
   };

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static pega_error error = PEGA_ERROR_INIT;
 
@@ -361,6 +362,51 @@ static void test_deleter_of_overridden_global(void **state) {
   EXPECT_OK(pega_tvm_ffi_remove_global(support_runtime, "test.counted", &error));
 }
 
+struct asking {
+  int deleted;
+  bool failed;
+};
+
+/* A deleter is anybody's code: this one asks for globals itself. */
+static void asking_deleter(void *self) {
+  struct asking *asking = self;
+  pega_function *found = NULL;
+  pega_value names = pega_value_none();
+  asking->failed =
+      asking->failed ||
+      pega_tvm_ffi_get_global(support_runtime, "test.asking", &found, NULL) != PEGA_OK ||
+      pega_tvm_ffi_list_globals(support_runtime, &names, NULL) != PEGA_OK;
+  asking->deleted++;
+  pega_function_release(found);
+  pega_value_release(&names);
+}
+
+static void test_deleter_that_asks_for_globals(void **state) {
+  (void)state;
+  struct asking asking = {0, false};
+  for (int with_holder = 0; with_holder < 2; with_holder++) {
+    asking.deleted = 0;
+    pega_function *function =
+        support_function_with_deleter("test.asking", seven, &asking, asking_deleter);
+    EXPECT_OK(pega_tvm_ffi_export(support_runtime, NULL, function, 0, &error));
+    pega_function_release(function);
+    pega_function *held = NULL;
+    if (with_holder) {
+      EXPECT_OK(pega_tvm_ffi_get_global(support_runtime, "test.asking", &held, &error));
+    }
+    function = make_scale("test.asking", &two);
+    alarm(20); /* ends the test where it would wait for a lock of its own for ever */
+    EXPECT_OK(pega_tvm_ffi_export(support_runtime, NULL, function, PEGA_REGISTER_OVERRIDE, &error));
+    assert_int_equal(asking.deleted, with_holder ? 0 : 1);
+    pega_function_release(held);
+    alarm(0);
+    assert_int_equal(asking.deleted, 1);
+    pega_function_release(function);
+    EXPECT_OK(pega_tvm_ffi_remove_global(support_runtime, "test.asking", &error));
+  }
+  assert_false(asking.failed);
+}
+
 static void test_deleter_of_callback(void **state) {
   (void)state;
   struct counted counted = {0};
@@ -505,6 +551,7 @@ int main(void) {
       cmocka_unit_test(test_callback_cannot_return_a_view),
       cmocka_unit_test(test_deleter_of_global),
       cmocka_unit_test(test_deleter_of_overridden_global),
+      cmocka_unit_test(test_deleter_that_asks_for_globals),
       cmocka_unit_test(test_deleter_of_callback),
       cmocka_unit_test(test_deleter_on_another_thread),
       cmocka_unit_test(test_handles),

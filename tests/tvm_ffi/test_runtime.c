@@ -234,6 +234,46 @@ static void test_choosing_the_copy_in_process_is_no_second(void **state) {
   assert_string_equal(LINE("copies"), "1");
 }
 
+/* Nor does one come in as a module, or as a library that modules need; the process goes on. */
+static void test_second_copy_is_no_module(void **state) {
+  (void)state;
+  static const char *const others[] = {
+      OTHER_COPY, PEGA_TEST_WHEELS "/apache-tvm-ffi-0.1.12/tvm_ffi/lib/libtvm_ffi.so"};
+  for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+    if (access(others[i], R_OK) != 0) continue; /* no unpacked wheels here */
+    PROBE("--library", PEGA_TEST_BUILD_LIBRARY, "--second", others[i], "--call", PEGA_TEST_FIXTURE);
+    if (strcmp(LINE("as module"), "ALREADY_EXISTS") != 0) print_error("%s\n", result.output);
+    static const char *const ways[][2] = {{"as module", "as module message"},
+                                          {"as library", "as library message"}};
+    char own[sizeof line];
+    process_line(&result, "path", own, sizeof own);
+    assert_string_not_equal(own, "");
+    for (size_t way = 0; way < 2; way++) {
+      assert_string_equal(LINE(ways[way][0]), "ALREADY_EXISTS");
+      EXPECT_TEXT(LINE(ways[way][1]), others[i]);
+      EXPECT_TEXT(LINE(ways[way][1]), own);
+    }
+    assert_string_equal(LINE("copies"), "1");
+    assert_string_equal(LINE("sum"), "5");
+    assert_int_equal(result.exit_code, 0);
+  }
+  /* The runtime's own file is no second copy. */
+  PROBE("--library", PEGA_TEST_BUILD_LIBRARY, "--second", PEGA_TEST_BUILD_LIBRARY);
+  assert_string_equal(LINE("as library"), "OK");
+}
+
+/* ---- streams that were set before ---- */
+
+static void test_streams_set_before_are_kept(void **state) {
+  (void)state;
+  PROBE("--streams");
+  assert_string_equal(LINE("status"), "OK");
+  assert_string_equal(LINE("main tvm_ffi"), "main 0, main 1");
+  assert_string_equal(LINE("main engine"), "main 0, main 1");
+  assert_string_equal(LINE("thread engine"), "thread 0, thread 1");
+  assert_string_equal(LINE("thread tvm_ffi"), "thread 0, thread 1");
+}
+
 /* ---- the host's handler ---- */
 
 static void test_segv_handler_survives(void **state) {
@@ -274,6 +314,8 @@ int main(void) {
       cmocka_unit_test(test_second_copy_is_named),
       cmocka_unit_test(test_copies_of_others_are_told_of),
       cmocka_unit_test(test_choosing_the_copy_in_process_is_no_second),
+      cmocka_unit_test(test_second_copy_is_no_module),
+      cmocka_unit_test(test_streams_set_before_are_kept),
       cmocka_unit_test(test_segv_handler_survives),
   };
   return cmocka_run_group_tests_name("runtime", tests, NULL, NULL);

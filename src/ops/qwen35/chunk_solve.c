@@ -10,6 +10,9 @@
 #include "ops/symbol_error.h"
 #include "pega/qwen35.h"
 
+/* What a GPU's kernel may assume of addresses, in bytes. */
+enum { kGpuAlignment = 16 };
+
 /* What every form comes down to. Addresses are of the device's memory. */
 typedef struct solve_call {
   uintptr_t a_tril;
@@ -43,8 +46,8 @@ static pega_status check_memory(const char *name, const solve_call *call, pega_e
   }
   if (call->a_tril < out_end && call->a_inv < in_end) {
     return pega_error_set(error, PEGA_ERROR_LAYOUT, NULL,
-                          "%s: a_tril [0x%" PRIxPTR ", 0x%" PRIxPTR ") and a_inv [0x%" PRIxPTR
-                          ", 0x%" PRIxPTR ") overlap: expected separate memory",
+                          "%s: arguments 0 and 1 overlap: a_tril is [0x%" PRIxPTR ", 0x%" PRIxPTR
+                          "), a_inv is [0x%" PRIxPTR ", 0x%" PRIxPTR "): expected separate memory",
                           name, call->a_tril, in_end, call->a_inv, out_end);
   }
   return PEGA_OK;
@@ -57,6 +60,7 @@ static pega_status solve_cuda(const char *name, const solve_call *call, pega_err
   if (pega_cuda_driver_open(&driver) != PEGA_OK) {
     pega_error_set(error, (pega_status)driver.status, NULL, "%s: nothing was launched: %s", name,
                    pega_error_message(&driver));
+    if (error != NULL) error->code = driver.code;
     pega_status status = (pega_status)driver.status;
     pega_error_clear(&driver);
     return status;
@@ -93,18 +97,32 @@ static pega_status call_tensor(void *self, const pega_value *args, int32_t num_a
   const DLTensor *a_inv = pega_value_as_tensor(&args[1]);
   solve_call call = {(uintptr_t)pega_tensor_data(a_tril), (uintptr_t)pega_tensor_data(a_inv),
                      a_tril->shape[0], a_tril->shape[1], NULL};
-  if (call.seq_len == 0 || call.num_value_heads == 0) return PEGA_OK;
   pega_status status = check_memory(PEGA_QWEN35_CHUNK_SOLVE, &call, error);
   if (status != PEGA_OK) return status;
+  bool empty = call.seq_len == 0 || call.num_value_heads == 0;
   char device[PEGA_NAME_SIZE];
   switch ((int32_t)a_tril->device.device_type) {
     case kDLCPU:
     case kDLCUDAHost:
+      if (empty) return PEGA_OK;
       pega_qwen35_chunk_solve_cpu((const float *)call.a_tril, (uint16_t *)call.a_inv, call.seq_len,
                                   call.num_value_heads, 0);
       return PEGA_OK;
     case kDLCUDA:
     case kDLCUDAManaged:
+      if (call.seq_len > INT32_MAX || call.num_value_heads > INT32_MAX) {
+        return pega_error_set(error, PEGA_ERROR_RANGE, NULL,
+                              "%s: T = %" PRId64 ", HV = %" PRId64 " on a GPU: expected at most %d",
+                              PEGA_QWEN35_CHUNK_SOLVE, call.seq_len, call.num_value_heads,
+                              INT32_MAX);
+      }
+      if (empty) return PEGA_OK;
+      if ((call.a_tril | call.a_inv) % kGpuAlignment != 0) {
+        return pega_error_set(error, PEGA_ERROR_LAYOUT, NULL,
+                              "%s: a_tril at 0x%" PRIxPTR ", a_inv at 0x%" PRIxPTR
+                              ": expected addresses aligned to %d bytes on a GPU",
+                              PEGA_QWEN35_CHUNK_SOLVE, call.a_tril, call.a_inv, kGpuAlignment);
+      }
       status = pega_stream_get(a_tril->device, &call.stream, error);
       if (status != PEGA_OK) return status;
       return solve_cuda(PEGA_QWEN35_CHUNK_SOLVE, &call, error);
@@ -128,14 +146,14 @@ static const pega_param raw_params[] = {
             "of each chunk is read",
      .type = PEGA_TYPE_POINTER,
      .flags = PEGA_PARAM_NONNULL,
-     .alignment = 16},
+     .alignment = kGpuAlignment},
     {.name = "a_inv_ptr",
      .doc =
          "device memory, bfloat16 [seq_len, num_value_heads, 64]; receives (I + A)^-1, zeros above "
          "the diagonal",
      .type = PEGA_TYPE_POINTER,
      .flags = PEGA_PARAM_NONNULL | PEGA_PARAM_OUTPUT,
-     .alignment = 16},
+     .alignment = kGpuAlignment},
     DIMENSION("seq_len", "tokens; 0 does nothing"),
     DIMENSION("num_value_heads", "value heads; 0 does nothing"),
     {.name = "stream", .doc = "CUstream; 0 is the default stream", .type = PEGA_TYPE_STREAM},
@@ -236,5 +254,5 @@ int gated_delta_rule_prefill_chunk_solve_cuda(const float *a_tril, uint16_t *a_i
                                pega_value_pointer(stream)};
     status = pega_function_call(function, args, 5, NULL, &error);
   }
-  return pega_symbol_return(status, &error);
+  return pega_symbol_return("gated_delta_rule_prefill_chunk_solve_cuda", status, &error);
 }

@@ -1,0 +1,3 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+int own(void);
+int own(void) { return 1; }
