@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Current streams: kept per thread and device, or by a provider. */
 #include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "support.h"
@@ -143,6 +144,9 @@ static void test_provider(void **state) {
   void *stream = NULL, *previous = NULL;
   EXPECT_OK(pega_stream_set(DEVICE(kDLCUDA, 0), &streams[0], NULL, &error), &error);
   EXPECT_OK(pega_stream_set_provider(&provider, &error), &error);
+  /* What this thread had set before was handed over. */
+  assert_true(kept.sets > 0);
+  kept = (provider_state){.stream = &streams[3]};
   EXPECT_OK(pega_stream_get(DEVICE(kDLCUDA, 0), &stream, &error), &error);
   assert_ptr_equal(stream, &streams[3]);
   EXPECT_OK(pega_stream_set(DEVICE(kDLCUDA, 5), &streams[2], &previous, &error), &error);
@@ -163,10 +167,69 @@ static void test_provider(void **state) {
                PEGA_ERROR_INVALID_ARGUMENT, "stream is NULL");
   assert_int_equal(kept.gets, 2);
 
-  /* Without it, the library's own are as they were. */
+  /* Without it the library keeps its own again, which begin empty: the provider had taken them. */
   EXPECT_OK(pega_stream_set_provider(NULL, &error), &error);
   EXPECT_OK(pega_stream_get(DEVICE(kDLCUDA, 0), &stream, &error), &error);
-  assert_ptr_equal(stream, &streams[0]);
+  assert_null(stream);
+  pega_error_clear(&error);
+}
+
+/* A provider that keeps a stream a device, for every thread alike. */
+static _Atomic(void *) taken[4];
+
+static pega_status taken_set(void *self, DLDevice device, void *stream, void **previous,
+                             pega_error *error) {
+  if (*(bool *)self) return pega_error_set(error, PEGA_ERROR_DRIVER, NULL, "not now");
+  void *old = atomic_exchange(&taken[device.device_id], stream);
+  if (previous != NULL) *previous = old;
+  return PEGA_OK;
+}
+
+static pega_status taken_get(void *self, DLDevice device, void **stream, pega_error *error) {
+  (void)self;
+  (void)error;
+  *stream = atomic_load(&taken[device.device_id]);
+  return PEGA_OK;
+}
+
+static pthread_barrier_t provider_barrier;
+
+/* Sets a stream before there is a provider; asks for it when there is one. */
+static void *set_before_provider(void *out) {
+  pega_stream_set(DEVICE(kDLCUDA, 1), &streams[1], NULL, NULL);
+  pthread_barrier_wait(&provider_barrier);
+  pthread_barrier_wait(&provider_barrier);
+  pega_stream_get(DEVICE(kDLCUDA, 1), out, NULL);
+  return NULL;
+}
+
+static void test_streams_set_before_provider(void **state) {
+  (void)state;
+  pega_error error = PEGA_ERROR_INIT;
+  bool refuses = true;
+  const pega_stream_provider provider = {sizeof provider, 0, taken_set, taken_get, &refuses};
+  pthread_t thread;
+  void *of_thread = NULL, *stream = NULL;
+  pthread_barrier_init(&provider_barrier, NULL, 2);
+  assert_int_equal(pthread_create(&thread, NULL, set_before_provider, &of_thread), 0);
+  EXPECT_OK(pega_stream_set(DEVICE(kDLCUDA, 2), &streams[2], NULL, &error), &error);
+  pthread_barrier_wait(&provider_barrier);
+
+  /* One that cannot take the streams is not installed, and they stay. */
+  EXPECT_ERROR(pega_stream_set_provider(&provider, &error), &error, PEGA_ERROR_DRIVER, "not now");
+  EXPECT_OK(pega_stream_get(DEVICE(kDLCUDA, 2), &stream, &error), &error);
+  assert_ptr_equal(stream, &streams[2]);
+
+  refuses = false;
+  EXPECT_OK(pega_stream_set_provider(&provider, &error), &error);
+  assert_ptr_equal(atomic_load(&taken[2]), &streams[2]);
+  EXPECT_OK(pega_stream_get(DEVICE(kDLCUDA, 2), &stream, &error), &error);
+  assert_ptr_equal(stream, &streams[2]);
+  pthread_barrier_wait(&provider_barrier);
+  pthread_join(thread, NULL);
+  assert_ptr_equal(of_thread, &streams[1]);
+  EXPECT_OK(pega_stream_set_provider(NULL, &error), &error);
+  pthread_barrier_destroy(&provider_barrier);
   pega_error_clear(&error);
 }
 
@@ -202,8 +265,11 @@ static void test_provider_refusals(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_set_and_get),       cmocka_unit_test(test_refusals),
-      cmocka_unit_test(test_many_devices),      cmocka_unit_test(test_provider),
+      cmocka_unit_test(test_set_and_get),
+      cmocka_unit_test(test_refusals),
+      cmocka_unit_test(test_many_devices),
+      cmocka_unit_test(test_provider),
+      cmocka_unit_test(test_streams_set_before_provider),
       cmocka_unit_test(test_provider_refusals),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
