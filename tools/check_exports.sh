@@ -36,7 +36,7 @@ check_library() { # check_library FILE SYMBOL_PATTERN NEEDED_PATTERN
 libc='libc\.so\.6|libm\.so\.6|ld-linux-[a-z0-9-]+\.so\.[0-9]+'
 for folder in "$@"; do
     before=$checked
-    for file in $(find "$folder" -type f -name 'libpega*.so*' | sort); do
+    for file in $(find "$folder/lib" -type f -name 'libpega*.so*' | sort); do
         case ${file##*/} in
         libpega_tvm_ffi.so*)
             check_library "$file" '(pega_tvm_ffi|__tvm_ffi)_.*' "libpega\.so\.[0-9]+|libelf\.so\.1|$libc"

@@ -193,10 +193,13 @@ void pega_error_append_traceback(pega_error *error, const char *text, size_t siz
   pega_error_detail *detail = own_detail(error);
   if (detail == NULL) return;
   size_t before = detail->traceback == NULL ? 0 : strlen(detail->traceback);
-  char *traceback = realloc(detail->traceback, before + size + 1);
+  /* Not realloc: the text may lie in the traceback that it is appended to. */
+  char *traceback = malloc(before + size + 1);
   if (traceback == NULL) return;
+  if (before > 0) memcpy(traceback, detail->traceback, before);
   memcpy(traceback + before, text, size);
   traceback[before + size] = '\0';
+  free(detail->traceback);
   detail->traceback = traceback;
 }
 

@@ -30,12 +30,13 @@ static pega_status check_device(const char *function, DLDevice device, pega_erro
 
 /* Hands the streams that this thread set before there was a provider over to it. */
 static pega_status hand_over(const pega_stream_provider *provider, pega_error *error) {
-  while (num_streams > 0) {
-    pega_status status = provider->set(provider->self, streams[num_streams - 1].device,
-                                       streams[num_streams - 1].stream, NULL, error);
+  for (int32_t i = 0; i < num_streams; ++i) {
+    pega_status status =
+        provider->set(provider->self, streams[i].device, streams[i].stream, NULL, error);
     if (status != PEGA_OK) return status;
-    --num_streams;
   }
+  /* Only now that it has them all: where it refuses one, the thread keeps every one. */
+  num_streams = 0;
   return PEGA_OK;
 }
 

@@ -115,6 +115,11 @@ static void test_names(void **state) {
       {"ab\n", "function name 'ab?': byte 2 is a blank"},
       {"\x7f", "byte 0 is a blank or control"},
       {"\t", "byte 0 is a blank or control"},
+      {"caf\xe9", "function name of 4 bytes is not UTF-8"},
+      {"\xe2\x82", "is not UTF-8"},
+      {"\xc0\xaf", "is not UTF-8"},
+      {"\xed\xa0\x80", "is not UTF-8"},
+      {"\xf4\x90\x80\x80", "is not UTF-8"},
   };
   pega_error error = PEGA_ERROR_INIT;
   pega_function_options options = PEGA_FUNCTION_OPTIONS_INIT;
@@ -126,6 +131,11 @@ static void test_names(void **state) {
                  PEGA_ERROR_INVALID_ARGUMENT, bad[i].why);
     assert_true(strlen(pega_error_message(&error)) < 200);
   }
+  options.name = "t.f";
+  options.doc = "caf\xe9";
+  EXPECT_ERROR(pega_function_create(&options, &function, &error), &error,
+               PEGA_ERROR_INVALID_ARGUMENT, "the doc of function 't.f' is not UTF-8");
+  options.doc = NULL;
   assert_null(function);
   const char *const good[] = {"a", "a.b-c/d:e", "\xe2\x82\xac", huge + sizeof huge - 1 - 255};
   for (int i = 0; i < COUNT(good); ++i) {
@@ -295,6 +305,13 @@ static void test_stale_error_is_cleared(void **state) {
   EXPECT_OK(pega_function_call(function, NULL, 0, NULL, &error), &error);
   assert_int_equal(it.error_status_on_entry, PEGA_OK);
   assert_int_equal(released.count, 1);
+  assert_int_equal(error.status, PEGA_OK);
+  /* What a function that succeeds after all put there is no error of the call's. */
+  it.set = PEGA_ERROR_IO;
+  it.text = "tried and mended";
+  EXPECT_OK(pega_function_call(function, NULL, 0, NULL, &error), &error);
+  assert_int_equal(error.status, PEGA_OK);
+  assert_string_equal(pega_error_message(&error), "");
   pega_function_release(function);
 }
 
@@ -354,6 +371,30 @@ static void test_refused_calls_do_not_run(void **state) {
   assert_int_equal(it.calls, 0);
   pega_function_release(any);
   pega_function_release(function);
+  pega_error_clear(&error);
+}
+
+/* Without a signature, values still have to be values and tensors tensors. */
+static void test_untyped_arguments_are_checked(void **state) {
+  (void)state;
+  float data[4];
+  pega_error error = PEGA_ERROR_INIT;
+  script it = {0};
+  pega_function *any = make("t.any", &it);
+  const DLTensor good_tensor = TENSOR(data, FLOAT32, 4);
+  const DLTensor bad_tensor = TENSOR(data, FLOAT32, -4);
+  pega_value bad_value = pega_value_none();
+  bad_value.kind = 99;
+  const pega_value number = pega_value_int(1), good = pega_value_tensor(&good_tensor);
+  EXPECT_OK(pega_function_call(any, ARGS(number, good), NULL, &error), &error);
+  assert_int_equal(it.calls, 1);
+  EXPECT_ERROR(pega_function_call(any, ARGS(number, bad_value), NULL, &error), &error,
+               PEGA_ERROR_INVALID_ARGUMENT, "t.any: argument 1: malformed value (kind 99");
+  EXPECT_ERROR(
+      pega_function_call(any, ARGS(good, number, pega_value_tensor(&bad_tensor)), NULL, &error),
+      &error, PEGA_ERROR_SHAPE, "t.any: argument 2: tensor shape[0] is -4");
+  assert_int_equal(it.calls, 1);
+  pega_function_release(any);
   pega_error_clear(&error);
 }
 
@@ -449,6 +490,7 @@ int main(void) {
       cmocka_unit_test(test_stale_error_is_cleared),
       cmocka_unit_test(test_traceback_of_nested_calls),
       cmocka_unit_test(test_refused_calls_do_not_run),
+      cmocka_unit_test(test_untyped_arguments_are_checked),
       cmocka_unit_test(test_nulls),
       cmocka_unit_test(test_many_threads_call_one_function),
       cmocka_unit_test(test_version),

@@ -221,6 +221,9 @@ static void test_invalid_tensors(void **state) {
   tensor.ndim = INT32_MAX;
   FAILS(PARAMS(P(.name = "a")), PEGA_ERROR_SHAPE, "0 'a': tensor rank is 2147483647",
         pega_value_tensor(&tensor));
+  /* Also where anything is accepted. */
+  FAILS(PARAMS({.name = "a"}), PEGA_ERROR_SHAPE, "0 'a': tensor rank is 2147483647",
+        pega_value_tensor(&tensor));
   tensor = TENSOR(memory, DTYPE(99, 8, 1), 2);
   FAILS(PARAMS(P(.name = "a", .dtype = FLOAT32)), PEGA_ERROR_DTYPE, "0 'a': tensor dtype {code 99",
         pega_value_tensor(&tensor));

@@ -182,7 +182,8 @@ static void expect_symbol_error(uintptr_t a_tril, uintptr_t a_inv, int32_t seq_l
   assert_int_equal(gated_delta_rule_prefill_chunk_solve_cuda(
                        (const float *)a_tril, (uint16_t *)a_inv, seq_len, num_value_heads, NULL),
                    1);
-  EXPECT_ERROR(pega_symbol_last_error(&error), &error, status, raw_name, text);
+  EXPECT_ERROR(pega_symbol_last_error(&error), &error, status,
+               "gated_delta_rule_prefill_chunk_solve_cuda: ", raw_name, text);
   assert_int_equal(pega_symbol_last_error(NULL), status);
   pega_error_clear(&error);
 }
@@ -254,6 +255,13 @@ static void test_tensors_on_a_gpu(void **state) {
   EXPECT_ERROR(pega_function_call(tensor_form, args, 2, NULL, &error), &error, PEGA_ERROR_DEVICE,
                "argument 1 'a_inv': expected device cuda:0 as in argument 0 'a_tril', got cuda:1");
   a_inv.device.device_id = 0;
+  a_inv.data = (void *)(A_INV + 8);
+  EXPECT_ERROR(pega_function_call(tensor_form, args, 2, NULL, &error), &error, PEGA_ERROR_LAYOUT,
+               "a_inv at 0x70000008", "aligned to 16 bytes on a GPU");
+  a_inv.data = (void *)((uintptr_t)1 << 60);
+  a_tril.shape = a_inv.shape = SHAPE((int64_t)INT32_MAX + 1, 1, 64);
+  EXPECT_ERROR(pega_function_call(tensor_form, args, 2, NULL, &error), &error, PEGA_ERROR_RANGE,
+               "T = 2147483648, HV = 1 on a GPU: expected at most 2147483647");
   a_tril.shape = a_inv.shape = SHAPE(0, 32, 64);
   EXPECT_OK(pega_function_call(tensor_form, args, 2, NULL, &error), &error);
   pega_function_release(tensor_form);

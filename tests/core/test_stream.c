@@ -175,11 +175,14 @@ static void test_provider(void **state) {
 }
 
 /* A provider that keeps a stream a device, for every thread alike. */
+enum { kRefusedDevice = 0 };
 static _Atomic(void *) taken[4];
+static int32_t refused_device = kRefusedDevice;
 
 static pega_status taken_set(void *self, DLDevice device, void *stream, void **previous,
                              pega_error *error) {
-  if (*(bool *)self) return pega_error_set(error, PEGA_ERROR_DRIVER, NULL, "not now");
+  if (*(bool *)self || device.device_id == refused_device)
+    return pega_error_set(error, PEGA_ERROR_DRIVER, NULL, "not now");
   void *old = atomic_exchange(&taken[device.device_id], stream);
   if (previous != NULL) *previous = old;
   return PEGA_OK;
@@ -220,7 +223,19 @@ static void test_streams_set_before_provider(void **state) {
   EXPECT_OK(pega_stream_get(DEVICE(kDLCUDA, 2), &stream, &error), &error);
   assert_ptr_equal(stream, &streams[2]);
 
+  /* Also where it took some of them first. */
   refuses = false;
+  EXPECT_OK(pega_stream_set(DEVICE(kDLCUDA, kRefusedDevice), &streams[0], NULL, &error), &error);
+  EXPECT_OK(pega_stream_set(DEVICE(kDLCUDA, 3), &streams[3], NULL, &error), &error);
+  EXPECT_ERROR(pega_stream_set_provider(&provider, &error), &error, PEGA_ERROR_DRIVER, "not now");
+  EXPECT_OK(pega_stream_get(DEVICE(kDLCUDA, 2), &stream, &error), &error);
+  assert_ptr_equal(stream, &streams[2]);
+  EXPECT_OK(pega_stream_get(DEVICE(kDLCUDA, 3), &stream, &error), &error);
+  assert_ptr_equal(stream, &streams[3]);
+  EXPECT_OK(pega_stream_get(DEVICE(kDLCUDA, kRefusedDevice), &stream, &error), &error);
+  assert_ptr_equal(stream, &streams[0]);
+
+  refused_device = -1;
   EXPECT_OK(pega_stream_set_provider(&provider, &error), &error);
   assert_ptr_equal(atomic_load(&taken[2]), &streams[2]);
   EXPECT_OK(pega_stream_get(DEVICE(kDLCUDA, 2), &stream, &error), &error);
@@ -242,6 +257,13 @@ static void test_provider_refusals(void **state) {
   bad.struct_size = 8;
   EXPECT_ERROR(pega_stream_set_provider(&bad, &error), &error, PEGA_ERROR_INVALID_ARGUMENT,
                "pega_stream_set_provider: struct_size 8");
+  struct {
+    pega_stream_provider known;
+    uint64_t unknown;
+  } newer = {good, 1};
+  newer.known.struct_size = sizeof newer;
+  EXPECT_ERROR(pega_stream_set_provider(&newer.known, &error), &error, PEGA_ERROR_INVALID_ARGUMENT,
+               "pega_stream_set_provider: struct_size ");
   bad = good;
   bad.set = NULL;
   EXPECT_ERROR(pega_stream_set_provider(&bad, &error), &error, PEGA_ERROR_INVALID_ARGUMENT,
