@@ -164,6 +164,7 @@ pega_status pega_error_set_text(pega_error *error, pega_status status, const cha
 pega_status pega_error_set(pega_error *error, pega_status status, const char *kind,
                            const char *format, ...) {
   if (error == NULL) return status;
+  if (format == NULL) return pega_error_set_text(error, status, kind, "", 0);
   char buffer[2048];
   va_list args;
   va_start(args, format);
