@@ -4,8 +4,8 @@
  * \brief libpega: functions with typed signatures that an inference engine calls and exports.
  *
  * A function is called the same way whatever made it: the library, the host, a module of a foreign
- * runtime that a bridge joins, or a kernel. This header is the manual; docs/contract.md tells how the pieces
- * work together.
+ * runtime that a bridge joins, or a kernel. This header is the manual; docs/contract.md tells how
+ * the pieces work together.
  *
  * ## Words
  * - *borrowed*: the callee may use the pointer until it returns and keeps nothing of it.
@@ -14,10 +14,10 @@
  * - *counted*: an object with an atomic reference count; any thread may retain and release it.
  *
  * ## Errors
- * Every fallible function returns a pega_status and takes an optional `pega_error *error` last.
- * On success it holds nothing new (a call of a function leaves it empty). On failure its old content
- * is replaced. No function prints,
- * exits or aborts. An out-parameter is written on success only, unless its text says otherwise.
+ * Every fallible function returns a pega_status and takes an optional `pega_error *error` last. On
+ * success it holds nothing new (a call of a function leaves it empty). On failure its old content
+ * is replaced. No function prints, exits or aborts. An out-parameter is written on success only,
+ * unless its text says otherwise.
  *
  * ## Threads
  * Every function may be called from any thread, except that one pega_error or pega_value is for one
@@ -294,7 +294,9 @@ static inline pega_value pega_value_device(DLDevice device) {
   value.as.device = device;
   return value;
 }
-/** \brief A view of `size` bytes of text, borrowed. At most 4 GiB - 1: a longer one becomes None. */
+/**
+ * \brief A view of `size` bytes of text, borrowed. At most 4 GiB - 1: a longer one becomes None.
+ */
 static inline pega_value pega_value_string_n(const char *text, size_t size) {
   pega_value value = pega_value_make_(PEGA_STRING);
   if (text == NULL || size > UINT32_MAX) return pega_value_none();
@@ -326,7 +328,9 @@ static inline pega_value pega_value_function(pega_function *function) {
   return value;
 }
 
-/** \brief Text of a string value and its size, or NULL if it is none. Lives as long as the value. */
+/**
+ * \brief Text of a string value and its size, or NULL if it is none. Lives as long as the value.
+ */
 PEGA_API const char *pega_value_as_string(const pega_value *value, size_t *size);
 /** \brief Bytes of a bytes value and their size, or NULL if it is none. */
 PEGA_API const void *pega_value_as_bytes(const pega_value *value, size_t *size);
@@ -347,8 +351,8 @@ PEGA_API const pega_value *pega_map_get(const pega_value *map, const char *key);
 
 /**
  * \brief An owned copy: text and bytes are copied, counted objects retained, the rest as it is.
- * \return PEGA_ERROR_UNSUPPORTED for an uncounted tensor, whose memory nobody keeps alive (make it counted
- *         with pega_tensor_from_dlpack()).
+ * \return PEGA_ERROR_UNSUPPORTED for an uncounted tensor, whose memory nobody keeps alive (make it
+ *        counted with pega_tensor_from_dlpack()).
  */
 PEGA_API pega_status pega_value_retain(const pega_value *value, pega_value *out, pega_error *error);
 /** \brief Gives back one reference if the value is counted, and makes it None. Takes NULL. */
@@ -416,7 +420,10 @@ PEGA_API pega_status pega_tensor_validate(const DLTensor *tensor, pega_error *er
 PEGA_API int64_t pega_tensor_num_elements(const DLTensor *tensor);
 /** \brief Bytes that the elements of a valid contiguous tensor take; 0 for NULL. */
 PEGA_API int64_t pega_tensor_num_bytes(const DLTensor *tensor);
-/** \brief Whether a valid tensor is row-major without gaps (sizes of 1 and 0 excuse any stride). Not NULL. */
+/**
+ * \brief Whether a valid tensor is row-major without gaps (sizes of 1 and 0 excuse any stride);
+ *        false for NULL.
+ */
 PEGA_API bool pega_tensor_is_contiguous(const DLTensor *tensor);
 /** \brief Address of the first element: data + byte_offset; NULL for NULL. */
 PEGA_API void *pega_tensor_data(const DLTensor *tensor);
@@ -432,8 +439,8 @@ PEGA_API pega_status pega_tensor_from_dlpack_versioned(DLManagedTensorVersioned 
                                                        pega_value *out, pega_error *error);
 /**
  * \brief A DLPack tensor over a counted tensor value, zero-copy; it holds a reference until its
- *        deleter is called. Returns owned. An uncounted tensor is PEGA_ERROR_UNSUPPORTED; a read-only one
- *        has no unversioned form.
+ *        deleter is called. Returns owned. An uncounted tensor is PEGA_ERROR_UNSUPPORTED; a
+ *        read-only one has no unversioned form.
  */
 PEGA_API pega_status pega_tensor_to_dlpack(const pega_value *tensor, DLManagedTensor **out,
                                            pega_error *error);
@@ -565,8 +572,8 @@ PEGA_API void pega_function_release(pega_function *function);
  * \param result Receives the owned result, or None on failure; may be NULL to drop it. What it held
  *        before is overwritten, not released.
  * \return PEGA_OK, a status of the check (the text names function, argument, expected and got), or
- *         what the function returned. A failing foreign function or callback is PEGA_ERROR_CALLEE with
- *         its own kind, message, traceback and cause.
+ *        what the function returned. A failing foreign function or callback is PEGA_ERROR_CALLEE
+ *        with its own kind, message, traceback and cause.
  *
  * An error left over from an earlier call is cleared before the function runs. No lock, and no
  * allocation but the callee's.
@@ -597,8 +604,8 @@ PEGA_API void *pega_function_self(const pega_function *function, pega_call call)
 /**
  * \brief Puts a named function into the process's registry, which retains it.
  *
- * A name that is taken is PEGA_ERROR_ALREADY_EXISTS, or replaced with PEGA_REGISTER_OVERRIDE. Whoever holds
- * the old function keeps it; new look-ups find the new one.
+ * A name that is taken is PEGA_ERROR_ALREADY_EXISTS, or replaced with PEGA_REGISTER_OVERRIDE.
+ * Whoever holds the old function keeps it; new look-ups find the new one.
  */
 PEGA_API pega_status pega_registry_add(pega_function *function, uint32_t flags, pega_error *error);
 /** \brief Takes a name out of the registry and gives back its reference. */
@@ -633,8 +640,8 @@ typedef struct pega_stream_provider {
 /**
  * \brief Installs a provider, borrowed for the rest of the process; NULL goes back to the own.
  *
- * Streams that a thread has set before are handed over: the calling thread's at once, another's when
- * it next calls pega_stream_set() or pega_stream_get().
+ * Streams that a thread has set before are handed over: the calling thread's at once, another's
+ * when it next calls pega_stream_set() or pega_stream_get().
  */
 PEGA_API pega_status pega_stream_set_provider(const pega_stream_provider *provider,
                                               pega_error *error);

@@ -17,7 +17,9 @@
 extern "C" {
 #endif
 
-/** \brief Name of the solve's raw form: (a_tril_ptr, a_inv_ptr, seq_len, num_value_heads, stream). */
+/**
+ * \brief Name of the solve's raw form: (a_tril_ptr, a_inv_ptr, seq_len, num_value_heads, stream).
+ */
 #define PEGA_QWEN35_CHUNK_SOLVE_RAW "pegainfer.triton_cubin.qwen35.gated_delta_rule_chunk_solve"
 /** \brief Name of the solve on tensors: (a_tril, a_inv); runs where the tensors are. */
 #define PEGA_QWEN35_CHUNK_SOLVE "pegainfer.qwen35.gated_delta_rule_chunk_solve"
@@ -28,18 +30,18 @@ extern "C" {
 /**
  * \brief Inverts I + A chunk by chunk on the GPU: a_inv = (I + A)^-1, A strictly lower triangular.
  *
- * \param a_tril Device memory, fp32 [seq_len, num_value_heads, 64], contiguous, aligned to 16 bytes.
- *        Row t of head h holds row (t mod 64) of its chunk's A. Only the strict lower triangle is
- *        read.
+ * \param a_tril Device memory, fp32 [seq_len, num_value_heads, 64], contiguous, aligned to 16
+ *        bytes. Row t of head h holds row (t mod 64) of its chunk's A. Only the strict lower
+ *        triangle is read.
  * \param a_inv Device memory, bf16 bits, the same shape, aligned to 16 bytes, not overlapping
  *        a_tril. The strict upper triangle is written as 0; rows past seq_len are not touched.
  * \param seq_len Tokens, >= 0; 0 does nothing.
  * \param num_value_heads Value heads, >= 0; 0 does nothing.
  * \param stream CUstream as a pointer, NULL for the default stream. Borrowed.
  * \return 0 (CUDA_SUCCESS) when launched; 1 (CUDA_ERROR_INVALID_VALUE) for a bad argument, found
- *         before anything else; 100 (CUDA_ERROR_NO_DEVICE) where no CUDA driver or device is present, or
- *         the driver's own code where it does not start;
- *         801 (CUDA_ERROR_NOT_SUPPORTED) where no kernel for the device is at hand.
+ *        before anything else; 100 (CUDA_ERROR_NO_DEVICE) where no CUDA driver or device is
+ *        present, or the driver's own code where it does not start; 801 (CUDA_ERROR_NOT_SUPPORTED)
+ *        where no kernel for the device is at hand.
  *
  * Any thread. Source of the rule: the chunked (WY) form of the gated delta rule,
  * docs/functions.md.

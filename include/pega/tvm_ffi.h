@@ -25,10 +25,10 @@
  * A pega function that comes back is a new function around TVM FFI's, without its signature.
  *
  * ## Errors
- * A TVM FFI error arrives as PEGA_ERROR_CALLEE with its kind, message, traceback and cause. A pega error
- * leaves as a TVM FFI error of the same kind; if it came from TVM FFI unchanged it leaves as the
- * very same object, its traceback longer by the functions it passed unless somebody else holds the
- * object too.
+ * A TVM FFI error arrives as PEGA_ERROR_CALLEE with its kind, message, traceback and cause. A pega
+ * error leaves as a TVM FFI error of the same kind; if it came from TVM FFI unchanged it leaves as
+ * the very same object, its traceback longer by the functions it passed unless somebody else holds
+ * the object too.
  *
  * ## Threads
  * Calls take no lock. TVM FFI's table of global functions is not guarded by TVM FFI itself: the
@@ -74,9 +74,9 @@ typedef struct pega_tvm_ffi_options {
  * Order: library_path, then $PEGA_TVM_FFI_LIBRARY, then a copy in the process, then the build's,
  * then the system's. The first two are choices: if one is set and fails, nothing else is tried. A
  * library is taken if it reports a version from 0.1.0 up to, not including, 0.2.0 and has every
- * symbol that the bridge needs. A second copy beside one that is in the process is refused: the two
- * would not see each other's functions. On failure the text lists each path that was tried and why it
- * failed.
+ * symbol that the bridge needs. A second copy beside one that is in the process is refused: the
+ * two would not see each other's functions. On failure the text lists each path that was tried and
+ * why it failed.
  *
  * A library that installs a SIGSEGV handler when it is loaded (libtvm_ffi.so does) has it taken out
  * again: the host's own is in force afterwards. The library stays in the process for good.
@@ -113,8 +113,8 @@ PEGA_API pega_status pega_tvm_ffi_describe(pega_tvm_ffi *runtime, pega_tvm_ffi_i
                                            pega_error *error);
 
 /**
- * \brief Does what pega_tvm_ffi_open() does and tells how it went: a line of text for each place that
- *        was looked at, with why it was refused or taken, in an owned string.
+ * \brief Does what pega_tvm_ffi_open() does and tells how it went: a line of text for each place
+ *        that was looked at, with why it was refused or taken, in an owned string.
  *
  * Succeeds whether or not a runtime was found; one that was found is open afterwards.
  */
@@ -129,9 +129,9 @@ typedef struct pega_tvm_ffi_module pega_tvm_ffi_module;
 /**
  * \brief Opens an artifact: a shared library that exports `__tvm_ffi_<name>` symbols.
  *
- * Before any of its code runs the file is read: a file that is no ELF shared library, is for another
- * architecture, or holds a binary for which no loader is registered is refused with what it needs.
- * Functions got from the module keep it alive.
+ * Before any of its code runs the file is read: a file that is no ELF shared library, is for
+ * another architecture, or holds a binary for which no loader is registered is refused with what it
+ * needs. Functions got from the module keep it alive.
  */
 PEGA_API pega_status pega_tvm_ffi_module_open(pega_tvm_ffi *runtime, const char *path,
                                               pega_tvm_ffi_module **out, pega_error *error);
@@ -185,7 +185,10 @@ PEGA_API pega_status pega_tvm_ffi_remove_global(pega_tvm_ffi *runtime, const cha
 PEGA_API pega_status pega_tvm_ffi_function_from_handle(pega_tvm_ffi *runtime, void *handle,
                                                        const char *name, pega_function **out,
                                                        pega_error *error);
-/** \brief A TVMFFIObjectHandle of a Function for a pega function. Returns owned (TVMFFIObjectDecRef). */
+/**
+ * \brief A TVMFFIObjectHandle of a Function for a pega function. Returns owned
+ *        (TVMFFIObjectDecRef).
+ */
 PEGA_API pega_status pega_tvm_ffi_function_to_handle(pega_tvm_ffi *runtime, pega_function *function,
                                                      void **handle, pega_error *error);
 /** \brief Address of a symbol of the runtime library, for hosts that use its C API themselves. */

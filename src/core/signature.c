@@ -98,6 +98,18 @@ static const char *parse_shape(builder *build, int32_t index, const char *at) {
   return NULL;
 }
 
+/* What is said of a parameter that nothing would ever check is a mistake of who wrote it. */
+static bool fits_type(const pega_param *param) {
+  bool tensor = param->type == PEGA_TYPE_TENSOR;
+  bool pointer = param->type == PEGA_TYPE_POINTER || param->type == PEGA_TYPE_STREAM;
+  uint32_t allowed = PEGA_PARAM_OPTIONAL;
+  if (tensor) allowed |= PEGA_PARAM_CONTIGUOUS | PEGA_PARAM_OUTPUT;
+  if (pointer) allowed |= PEGA_PARAM_NONNULL | PEGA_PARAM_OUTPUT;
+  if (param->type == PEGA_TYPE_INT) allowed |= PEGA_PARAM_RANGE;
+  return (param->flags & ~allowed) == 0 && (tensor || pointer || param->alignment == 0) &&
+         (tensor || (param->shape == NULL && param->dtype.bits == 0 && param->device_type == 0));
+}
+
 static pega_status check_param(builder *build, const pega_signature *signature, int32_t index,
                                pega_error *error) {
   const pega_param *param = &signature->params[index];
@@ -110,6 +122,8 @@ static pega_status check_param(builder *build, const pega_signature *signature, 
     why = "unknown type";
   } else if ((param->flags & ~known) != 0 || param->reserved != 0) {
     why = "unknown flags: built for a newer library?";
+  } else if (!fits_type(param)) {
+    why = "it has a flag, range, shape, dtype, device or alignment that its type does not know";
   } else if ((param->flags & PEGA_PARAM_RANGE) != 0 && param->min > param->max) {
     why = "min is greater than max";
   } else if ((param->alignment & (param->alignment - 1)) != 0) {
