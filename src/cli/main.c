@@ -34,7 +34,8 @@ static const cli_command COMMANDS[] = {
     {"bench", "call [OPTION...]", "measure the library on this machine",
      "  call    ns per call of a no-op through each boundary: median, least and most of the batches\n",
      CLI_OPTION_RUNTIME | CLI_OPTION_BATCHES | CLI_OPTION_JSON | CLI_OPTION_HELP, 1, 1, cli_bench},
-    {"help", "[COMMAND]", "print this help, or a command's", "", CLI_OPTION_HELP, 0, 1, cli_help},
+    {"help", "[COMMAND]", "print this help, or a command's", "", CLI_OPTION_JSON | CLI_OPTION_HELP,
+     0, 1, cli_help},
 };
 enum { NUM_COMMANDS = sizeof COMMANDS / sizeof COMMANDS[0] };
 
@@ -64,7 +65,24 @@ static void print_help(const cli_command *command) {
   cli_options_help(command->options);
 }
 
+static json_t *describe(const cli_command *command) {
+  json_t *object = json_object();
+  cli_json_set(object, "name", cli_json_string(command->name));
+  cli_json_set(object, "usage", cli_json_string(command->usage));
+  cli_json_set(object, "summary", cli_json_string(command->summary));
+  cli_json_set(object, "details", cli_json_string(command->details));
+  return object;
+}
+
 cli_exit cli_help(const cli_options *options, pega_error *error) {
+  if (options->num_args == 0 && options->json) {
+    json_t *object = json_object();
+    json_t *commands = json_array();
+    for (int i = 0; i < NUM_COMMANDS; ++i) cli_json_append(commands, describe(&COMMANDS[i]));
+    cli_json_set(object, "commands", commands);
+    cli_print_json(object);
+    return CLI_DONE;
+  }
   if (options->num_args == 0) {
     print_usage(stdout);
     return CLI_DONE;
@@ -73,7 +91,11 @@ cli_exit cli_help(const cli_options *options, pega_error *error) {
   if (command == NULL) {
     return cli_misuse(error, "no command \"%.100s\"; `pega help` lists them", options->args[0]);
   }
-  print_help(command);
+  if (options->json) {
+    cli_print_json(describe(command));
+  } else {
+    print_help(command);
+  }
   return CLI_DONE;
 }
 
@@ -91,7 +113,13 @@ static cli_exit dispatch(int argc, char **argv, pega_error *error) {
     return CLI_MISUSE;
   }
   if (strcmp(argv[1], "--version") == 0) {
-    (void)printf("pega %s\n", pega_version_string());
+    if (wants_json(argc, argv)) {
+      json_t *object = json_object();
+      cli_json_set(object, "version", cli_json_string(pega_version_string()));
+      cli_print_json(object);
+    } else {
+      (void)printf("pega %s\n", pega_version_string());
+    }
     return CLI_DONE;
   }
   if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {

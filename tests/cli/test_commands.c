@@ -11,6 +11,9 @@ static void test_version(void **state) {
   run_result result = run("--version");
   assert_string_equal(result.out, expected);
   expect(result, 0, expected, NULL);
+  json_t *object = expect_json(run("--version", "--json"), 0);
+  assert_string_equal(json_text_at(object, "version"), pega_version_string());
+  json_decref(object);
 }
 
 static void test_help(void **state) {
@@ -27,6 +30,12 @@ static void test_help(void **state) {
     expect(run(commands[i], "--help"), 0, usage, NULL);
     expect(run(commands[i], "-h"), 0, usage, NULL);
   }
+  json_t *all = expect_json(run("help", "--json"), 0);
+  assert_int_equal(json_array_size(json_at(all, "commands")), sizeof commands / sizeof *commands);
+  json_decref(all);
+  json_t *one = expect_json(run("help", "call", "--json"), 0);
+  assert_string_equal(json_text_at(one, "name"), "call");
+  json_decref(one);
   expect(run("help", "call"), 0, "-o, --output FILE", NULL);
   expect(run("help", "call"), 0, "zeros:bfloat16[128,2,64]", NULL);
   /* Help wins over what else is missing. */
