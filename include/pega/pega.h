@@ -641,7 +641,8 @@ typedef struct pega_stream_provider {
  * \brief Installs a provider, borrowed for the rest of the process; NULL goes back to the own.
  *
  * Streams that a thread has set before are handed over: the calling thread's at once, another's
- * when it next calls pega_stream_set() or pega_stream_get().
+ * when it next calls pega_stream_set() or pega_stream_get(). One that the provider already has
+ * stays.
  */
 PEGA_API pega_status pega_stream_set_provider(const pega_stream_provider *provider,
                                               pega_error *error);

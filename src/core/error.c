@@ -221,8 +221,9 @@ void pega_error_set_cause(pega_error *error, pega_error *cause) {
   }
   detail->cause = kept;
   /* With a cause of its own it is no longer the error that the foreign object stands for. */
-  attachment_release(detail->attached);
+  attachment *old = detail->attached;
   detail->attached = NULL;
+  attachment_release(old);
 }
 
 void pega_error_copy(const pega_error *source, pega_error *destination) {
@@ -267,8 +268,9 @@ void pega_error_attach(pega_error *error, const void *tag, void *payload,
   attached->tag = tag;
   attached->payload = payload;
   attached->release = release;
-  attachment_release(detail->attached);
+  attachment *old = detail->attached;
   detail->attached = attached;
+  attachment_release(old);
 }
 
 void *pega_error_payload(const pega_error *error, const void *tag) {

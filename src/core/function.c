@@ -208,8 +208,14 @@ pega_status pega_function_call(pega_function *function, const pega_value *args, 
   pega_value returned = pega_value_none();
   pega_status status = pega_function_check(function, args, num_args, error);
   if (status == PEGA_OK) {
-    /* What an earlier call left behind must not pass for this one's failure. */
-    if (error != NULL && error->status != PEGA_OK) pega_error_clear(error);
+    /* What an earlier call left behind must not pass for this one's failure; it is kept until the end,
+     * as the arguments may be its text. */
+    pega_error fresh;
+    pega_error *stale = error != NULL && error->status != PEGA_OK ? error : NULL;
+    if (stale != NULL) {
+      pega_error_init(&fresh);
+      error = &fresh;
+    }
     status = function->call(function->self, args, num_args, &returned, error);
     if (status != PEGA_OK) {
       pega_value_release(&returned);
@@ -217,6 +223,10 @@ pega_status pega_function_call(pega_function *function, const pega_value *args, 
     } else if (error != NULL && error->status != PEGA_OK) {
       /* A function that filled its error and succeeded after all. */
       pega_error_clear(error);
+    }
+    if (stale != NULL) {
+      pega_error_clear(stale);
+      *stale = fresh;
     }
   }
   if (result != NULL) {

@@ -31,10 +31,12 @@ static pega_status check_device(const char *function, DLDevice device, pega_erro
 /* Hands the streams that this thread set before there was a provider over to it. */
 static pega_status hand_over(const pega_stream_provider *provider, pega_error *error) {
   for (int32_t i = 0; i < num_streams; ++i) {
-    /* The default stream needs no telling, and would undo what the provider knows. */
-    if (streams[i].stream == NULL) continue;
-    pega_status status =
-        provider->set(provider->self, streams[i].device, streams[i].stream, NULL, error);
+    /* A stream that was set in the provider since is newer. */
+    void *newer = NULL;
+    pega_status status = provider->get(provider->self, streams[i].device, &newer, error);
+    if (status == PEGA_OK && newer == NULL && streams[i].stream != NULL) {
+      status = provider->set(provider->self, streams[i].device, streams[i].stream, NULL, error);
+    }
     if (status != PEGA_OK) return status;
   }
   /* Only now that it has them all: where it refuses one, the thread keeps every one. */

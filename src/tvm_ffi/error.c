@@ -11,7 +11,7 @@
 static const char frontend_error;
 
 /* A chain longer than this is cut: it is a loop or a mistake. */
-enum { kMaxCauses = 32 };
+enum { kMaxCauses = 1024 };
 
 static const TVMFFIErrorCell *cell_of(TVMFFIObjectHandle object) {
   return tvm_ffi_object_cell(object);
@@ -88,14 +88,28 @@ pega_status tvm_ffi_error_take(pega_tvm_ffi *runtime, const char *what, int code
   return PEGA_ERROR_CALLEE;
 }
 
+/* A copy in which what is not UTF-8 is replaced: peers in other languages cannot read it and would
+ * lose the whole error. NULL where the text is fine as it is, or there is no memory. */
+static char *readable(const char *text) {
+  if (pega_text_is_utf8(text, strlen(text))) return NULL;
+  char *copy = strdup(text);
+  for (char *at = copy; at != NULL && *at != '\0'; ++at) {
+    if ((unsigned char)*at >= 0x80) *at = '?';
+  }
+  return copy;
+}
+
 static TVMFFIByteArray bytes_of(const char *text) { return (TVMFFIByteArray){text, strlen(text)}; }
 
 /* Makes an error object; `cause` is borrowed. NULL when there is no memory. */
 static TVMFFIObjectHandle make(pega_tvm_ffi *runtime, const pega_error *error,
                                TVMFFIObjectHandle cause) {
-  TVMFFIByteArray kind = bytes_of(pega_error_kind(error));
+  char *readable_kind = readable(pega_error_kind(error));
+  char *readable_message = readable(pega_error_message(error));
+  TVMFFIByteArray kind = bytes_of(readable_kind != NULL ? readable_kind : pega_error_kind(error));
   if (kind.size == 0) kind = bytes_of("RuntimeError");
-  TVMFFIByteArray message = bytes_of(pega_error_message(error));
+  TVMFFIByteArray message =
+      bytes_of(readable_message != NULL ? readable_message : pega_error_message(error));
   TVMFFIByteArray traceback = bytes_of(pega_error_traceback(error));
   TVMFFIObjectHandle made = NULL;
   int code;
@@ -116,6 +130,8 @@ static TVMFFIObjectHandle make(pega_tvm_ffi *runtime, const pega_error *error,
     code = runtime->api.TVMFFIErrorCreate(&kind, &message, &traceback, &made);
     free(text.data);
   }
+  free(readable_kind);
+  free(readable_message);
   return code == 0 ? made : NULL;
 }
 

@@ -344,26 +344,36 @@ pega_status pega_tvm_ffi_remove_global(pega_tvm_ffi *runtime, const char *name, 
     return pega_error_set(error, PEGA_ERROR_UNSUPPORTED, NULL,
                           "%s has no global function ffi.FunctionRemoveGlobal", runtime->path);
   }
-  /* The entry's deleter may run foreign code: hold a reference of our own past the lock. */
-  pega_function *kept = NULL;
-  pega_status status = pega_tvm_ffi_get_global(runtime, name, &kept, error);
-  if (status != PEGA_OK) return status;
   const pega_value argument = pega_value_string(name);
   TVMFFIAny key;
   TVMFFIAny removed = tvm_ffi_none();
   bool owned;
-  status = tvm_ffi_argument(runtime, &argument, &key, &owned, error);
-  if (status == PEGA_OK) {
-    pthread_mutex_lock(&runtime->globals_lock);
+  pega_status status = tvm_ffi_argument(runtime, &argument, &key, &owned, error);
+  if (status != PEGA_OK) return status;
+  /* Its deleter may be anybody's code: what is removed is held, under the lock that removes it, until
+   * the lock is given up. */
+  TVMFFIByteArray bytes = {name, strlen(name)};
+  TVMFFIObjectHandle kept = NULL;
+  pthread_mutex_lock(&runtime->globals_lock);
+  int code = runtime->api.TVMFFIFunctionGetGlobal(&bytes, &kept);
+  if (code != 0) {
+    status = tvm_ffi_error_take(runtime, "TVMFFIFunctionGetGlobal", code, error);
+  } else if (kept != NULL) {
     status = tvm_ffi_call(runtime, runtime->globals.remove_global, "ffi.FunctionRemoveGlobal", &key,
                           1, &removed, error);
-    pthread_mutex_unlock(&runtime->globals_lock);
-    if (owned) tvm_ffi_any_release(runtime, &key);
   }
-  if (status == PEGA_OK && removed.v_int64 == 0) {
-    status = pega_error_set(error, PEGA_ERROR_NOT_FOUND, NULL,
-                            "another thread removed the TVM FFI global function '%s'", name);
+  pthread_mutex_unlock(&runtime->globals_lock);
+  if (owned) tvm_ffi_any_release(runtime, &key);
+  if (status == PEGA_OK && kept == NULL) {
+    /* Only for the text, which names the nearest. */
+    pega_function *other = NULL;
+    status = pega_tvm_ffi_get_global(runtime, name, &other, error);
+    if (status == PEGA_OK) {
+      pega_function_release(other);
+      status = pega_error_set(error, PEGA_ERROR_NOT_FOUND, NULL,
+                              "no TVM FFI global function '%s' was there to remove", name);
+    }
   }
-  pega_function_release(kept);
+  if (kept != NULL) runtime->release(kept);
   return status;
 }

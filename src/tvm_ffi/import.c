@@ -138,6 +138,7 @@ static bool usable_name(const char *name) {
   if (name == NULL || name[0] == '\0' || strnlen(name, PEGA_MAX_NAME + 1) > PEGA_MAX_NAME) {
     return false;
   }
+  if (!pega_text_is_utf8(name, strlen(name))) return false;
   for (; *name != '\0'; ++name) {
     if ((unsigned char)*name <= ' ' || *name == 0x7f) return false;
   }
@@ -147,6 +148,7 @@ static bool usable_name(const char *name) {
 pega_status tvm_ffi_import(pega_tvm_ffi *runtime, TVMFFIObjectHandle handle, const char *name,
                            const char *doc, pega_function **out, pega_error *error) {
   if (!usable_name(name)) name = NULL;
+  if (doc != NULL && !pega_text_is_utf8(doc, strlen(doc))) doc = NULL;
   size_t size = name == NULL ? 0 : strlen(name);
   imported *self = malloc(sizeof *self + size + 1);
   if (self == NULL) {
@@ -201,6 +203,11 @@ static pega_status list_locked(pega_tvm_ffi *runtime, pega_value **names, int64_
   TVMFFIAny functor = tvm_ffi_none();
   pega_status status = tvm_ffi_call(runtime, runtime->globals.list_global_names,
                                     "ffi.FunctionListGlobalNamesFunctor", NULL, 0, &functor, error);
+  if (status == PEGA_OK && functor.type_index != kTVMFFIFunction) {
+    tvm_ffi_any_release(runtime, &functor);
+    status =
+        pega_error_set(error, PEGA_ERROR_CALLEE, NULL, "the list of global names is no function");
+  }
   if (status != PEGA_OK) return status;
   TVMFFIAny index = tvm_ffi_none();
   index.type_index = kTVMFFIInt;

@@ -139,7 +139,7 @@ static pega_status provider_get(void *self, DLDevice device, void **stream, pega
 static void test_provider(void **state) {
   (void)state;
   pega_error error = PEGA_ERROR_INIT;
-  provider_state kept = {.stream = &streams[3]};
+  provider_state kept = {.stream = NULL};
   pega_stream_provider provider = {sizeof provider, 0, provider_set, provider_get, &kept};
   void *stream = NULL, *previous = NULL;
   EXPECT_OK(pega_stream_set(DEVICE(kDLCUDA, 0), &streams[0], NULL, &error), &error);
