@@ -293,6 +293,43 @@ static void test_unknown_status(void **state) {
   }
 }
 
+/* Keeps what it is told, as a log does. */
+static pega_status keep_text(void *self, const pega_value *args, int32_t num_args,
+                             pega_value *result, pega_error *error) {
+  (void)num_args;
+  (void)result;
+  (void)error;
+  return pega_value_retain(&args[0], self, NULL);
+}
+
+/* The text of an error is a natural argument of a call that may fill the same error. */
+static void test_arguments_inside_the_error(void **state) {
+  (void)state;
+  pega_error error = PEGA_ERROR_INIT;
+  pega_value kept = pega_value_none();
+  pega_function_options options = PEGA_FUNCTION_OPTIONS_INIT;
+  options.call = keep_text;
+  options.self = &kept;
+  pega_function *function = NULL;
+  EXPECT_OK(pega_function_create(&options, &function, &error), &error);
+  char text[2000];
+  static const size_t sizes[] = {10, sizeof text - 1};
+  for (int i = 0; i < COUNT(sizes); ++i) {
+    memset(text, 'x', sizes[i]);
+    text[sizes[i]] = '\0';
+    pega_error_set_text(&error, PEGA_ERROR_IO, NULL, text, sizes[i]);
+    const pega_value argument = pega_value_string(pega_error_message(&error));
+    EXPECT_OK(pega_function_call(function, &argument, 1, NULL, &error), &error);
+    size_t size = 0;
+    const char *got = pega_value_as_string(&kept, &size);
+    assert_int_equal(size, sizes[i]);
+    assert_memory_equal(got, text, sizes[i]);
+    pega_value_release(&kept);
+    assert_int_equal(error.status, PEGA_OK);
+  }
+  pega_function_release(function);
+}
+
 static void test_stale_error_is_cleared(void **state) {
   (void)state;
   static const int tag;
@@ -488,6 +525,7 @@ int main(void) {
       cmocka_unit_test(test_silent_failure),
       cmocka_unit_test(test_unknown_status),
       cmocka_unit_test(test_stale_error_is_cleared),
+      cmocka_unit_test(test_arguments_inside_the_error),
       cmocka_unit_test(test_traceback_of_nested_calls),
       cmocka_unit_test(test_refused_calls_do_not_run),
       cmocka_unit_test(test_untyped_arguments_are_checked),

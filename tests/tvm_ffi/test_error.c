@@ -213,6 +213,61 @@ static pega_status fail_with_causes(void *self, const pega_value *args, int32_t 
   return PEGA_ERROR_OUT_OF_MEMORY;
 }
 
+/* `self` counts how many causes the error has. */
+static pega_status fail_with_many_causes(void *self, const pega_value *args, int32_t num_args,
+                                         pega_value *result, pega_error *out_error) {
+  (void)args;
+  (void)num_args;
+  (void)result;
+  pega_error_set(out_error, PEGA_ERROR_IO, "OSError", "the bottom of it");
+  for (int i = 0; i < *(const int *)self; i++) {
+    pega_error wrap = PEGA_ERROR_INIT;
+    pega_error_set(&wrap, PEGA_ERROR_CALLEE, NULL, "wrapped %d times", i + 1);
+    pega_error_set_cause(&wrap, out_error);
+    *out_error = wrap;
+  }
+  return PEGA_ERROR_CALLEE;
+}
+
+static void test_many_causes(void **state) {
+  (void)state;
+  static int count = 200;
+  pega_function *function = support_function("test.causes", NULL, fail_with_many_causes, &count);
+  assert_int_equal(CALL_FIXTURE("apply", NULL, pega_value_function(function)), PEGA_ERROR_CALLEE);
+  if (has_causes()) {
+    const pega_error *level = &error;
+    int causes = 0;
+    while (pega_error_cause(level) != NULL) {
+      level = pega_error_cause(level);
+      causes++;
+    }
+    assert_int_equal(causes, count);
+    EXPECT_TEXT(pega_error_message(level), "the bottom of it");
+  } else {
+    EXPECT_TEXT(pega_error_message(&error), "the bottom of it");
+  }
+  pega_function_release(function);
+}
+
+/* Peers in other languages could read none of an error whose text is not UTF-8. */
+static pega_status fail_in_bytes(void *self, const pega_value *args, int32_t num_args,
+                                 pega_value *result, pega_error *out_error) {
+  (void)self;
+  (void)args;
+  (void)num_args;
+  (void)result;
+  return pega_error_set(out_error, PEGA_ERROR_IO, "Odd\xff", "caf\xe9 is closed");
+}
+
+static void test_text_that_is_not_utf8(void **state) {
+  (void)state;
+  pega_function *function = support_function("test.bytes", NULL, fail_in_bytes, NULL);
+  EXPECT_FAILURE(PEGA_ERROR_CALLEE, CALL_FIXTURE("apply", NULL, pega_value_function(function)),
+                 "caf? is closed");
+  assert_string_equal(pega_error_kind(&error), "Odd?");
+  pega_function_release(function);
+}
+
 static void test_cause_to_tvm_ffi(void **state) {
   (void)state;
   pega_function *function = support_function("test.causes", NULL, fail_with_causes, NULL);
@@ -624,6 +679,8 @@ int main(void) {
       cmocka_unit_test(test_cause_from_tvm_ffi),
       cmocka_unit_test(test_engine_error_seen_by_tvm_ffi),
       cmocka_unit_test(test_cause_to_tvm_ffi),
+      cmocka_unit_test(test_many_causes),
+      cmocka_unit_test(test_text_that_is_not_utf8),
       cmocka_unit_test(test_any_depth),
       cmocka_unit_test(test_cause_at_every_depth),
       cmocka_unit_test(test_silent_failures),
