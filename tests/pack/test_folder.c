@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Folders and files that are not what they should be: links, pipes, other things by the name. */
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "build.h"
+
+static parts good;
+static const char *root;
+static char pack_path[200], manifest_path[220], blobs_path[220], blob_path[300], other[220];
+
+static int set_up(void **state) {
+  (void)state;
+  good = build_parts();
+  root = build_temporary();
+  snprintf(pack_path, sizeof pack_path, "%s/pack", root);
+  snprintf(manifest_path, sizeof manifest_path, "%s/manifest.json", pack_path);
+  snprintf(blobs_path, sizeof blobs_path, "%s/blobs", pack_path);
+  snprintf(blob_path, sizeof blob_path, "%s/%s", blobs_path, good.names[0]);
+  snprintf(other, sizeof other, "%s/other", root);
+  build_folder(&good, pack_path);
+  return 0;
+}
+
+static int tear_down(void **state) {
+  (void)state;
+  build_remove(root);
+  build_free(&good);
+  return 0;
+}
+
+static void expect_open_error(pega_status status, const char *text, const char *where) {
+  pega_error error = PEGA_ERROR_INIT;
+  pega_pack *pack = NULL;
+  EXPECT_ERROR(build_open_path(pack_path, &pack, &error), &error, status, text, where);
+  pega_error_clear(&error);
+}
+
+static void move_away_and_link(const char *path) {
+  assert_int_equal(rename(path, other), 0);
+  assert_int_equal(symlink(other, path), 0);
+}
+
+static void test_manifest_is_a_link(void **state) {
+  (void)state;
+  move_away_and_link(manifest_path);
+  expect_open_error(PEGA_ERROR_FORMAT, "it is a link; a pack has regular files only",
+                    "pack/manifest.json: ");
+}
+
+static void test_blobs_is_a_link(void **state) {
+  (void)state;
+  move_away_and_link(blobs_path);
+  expect_open_error(PEGA_ERROR_FORMAT, "expected a folder; links are not followed", "pack/blobs: ");
+}
+
+static void test_blob_is_a_link(void **state) {
+  (void)state;
+  move_away_and_link(blob_path);
+  expect_open_error(PEGA_ERROR_FORMAT, "it is a link; a pack has regular files only",
+                    good.names[0]);
+}
+
+static void replace_by_pipe(const char *path) {
+  assert_int_equal(unlink(path), 0);
+  assert_int_equal(mkfifo(path, 0666), 0);
+}
+
+static void test_pipes(void **state) {
+  (void)state;
+  replace_by_pipe(blob_path);
+  expect_open_error(PEGA_ERROR_FORMAT, "it is a pipe; a pack has regular files only",
+                    good.names[0]);
+  replace_by_pipe(manifest_path);
+  expect_open_error(PEGA_ERROR_FORMAT, "it is a pipe; a pack has regular files only",
+                    "manifest.json");
+  build_remove(pack_path);
+  assert_int_equal(mkfifo(pack_path, 0666), 0);
+  expect_open_error(PEGA_ERROR_FORMAT, "it is a pipe; a pack has regular files only", "/pack: ");
+}
+
+static void test_folders_in_place_of_files(void **state) {
+  (void)state;
+  assert_int_equal(unlink(blob_path), 0);
+  assert_int_equal(mkdir(blob_path, 0777), 0);
+  expect_open_error(PEGA_ERROR_FORMAT, "it is a folder; a pack has regular files only",
+                    good.names[0]);
+  assert_int_equal(unlink(manifest_path), 0);
+  assert_int_equal(mkdir(manifest_path, 0777), 0);
+  expect_open_error(PEGA_ERROR_FORMAT, "it is a folder", "manifest.json");
+}
+
+static void test_file_in_place_of_blobs(void **state) {
+  (void)state;
+  assert_int_equal(rename(blobs_path, other), 0);
+  build_write(blobs_path, "x", 1);
+  expect_open_error(PEGA_ERROR_FORMAT, "expected a folder", "/blobs: ");
+}
+
+static void test_missing(void **state) {
+  (void)state;
+  assert_int_equal(unlink(blob_path), 0);
+  expect_open_error(PEGA_ERROR_NOT_FOUND, "No such file or directory", good.names[0]);
+  assert_int_equal(rename(blobs_path, other), 0);
+  expect_open_error(PEGA_ERROR_NOT_FOUND, "No such file or directory", "/blobs: ");
+  assert_int_equal(unlink(manifest_path), 0);
+  expect_open_error(PEGA_ERROR_NOT_FOUND, "No such file or directory", "manifest.json: ");
+}
+
+static void test_devices(void **state) {
+  (void)state;
+  pega_error error = PEGA_ERROR_INIT;
+  pega_pack *pack = NULL;
+  EXPECT_ERROR(build_open_path("/dev/zero", &pack, &error), &error, PEGA_ERROR_FORMAT,
+               "/dev/zero: it is a device");
+  EXPECT_ERROR(build_open_path("/dev/null/x", &pack, &error), &error, PEGA_ERROR_NOT_FOUND,
+               "Not a directory");
+  pega_error_clear(&error);
+}
+
+static void test_unreadable(void **state) {
+  (void)state;
+  if (geteuid() == 0) { /* permissions do not hold for root */
+    print_message("root reads everything: nothing to see\n");
+    return;
+  }
+  assert_int_equal(chmod(manifest_path, 0), 0);
+  expect_open_error(PEGA_ERROR_IO, "Permission denied", "manifest.json");
+}
+
+static void test_blob_of_another_size(void **state) {
+  (void)state;
+  build_write(blob_path, "x", 1);
+  expect_open_error(PEGA_ERROR_FORMAT, "it has 1 bytes, the manifest says", good.names[0]);
+  assert_int_equal(truncate(blob_path, (off_t)1 << 40), 0);
+  expect_open_error(PEGA_ERROR_RANGE, "at most 1073741824 are allowed", good.names[0]);
+  assert_int_equal(truncate(manifest_path, (off_t)1 << 40), 0);
+  expect_open_error(PEGA_ERROR_RANGE, "at most 33554432 are allowed", "manifest.json");
+}
+
+static void test_huge_file(void **state) {
+  (void)state;
+  build_remove(pack_path);
+  build_write(pack_path, "PEGAPACK", 8);
+  assert_int_equal(truncate(pack_path, ((off_t)4 << 30) + 1), 0);
+  expect_open_error(PEGA_ERROR_RANGE, "at most 4294967296 are allowed", "/pack: ");
+}
+
+/* What changes between opening and the first need of a blob. */
+static void test_changed_after_opening(void **state) {
+  (void)state;
+  pega_error error = PEGA_ERROR_INIT;
+  pega_pack *pack = NULL;
+  bytes changed = {NULL, 0};
+  bytes_append(&changed, good.blobs[0].data, good.blobs[0].size);
+  changed.data[99] ^= 1;
+  EXPECT_OK(build_open_path(pack_path, &pack, &error), &error);
+  build_write(blob_path, changed.data, changed.size);
+  EXPECT_ERROR(pega_pack_verify(pack, &error), &error, PEGA_ERROR_FORMAT, "its SHA-256 is ");
+  build_write(blob_path, changed.data, changed.size - 1);
+  EXPECT_ERROR(pega_pack_verify(pack, &error), &error, PEGA_ERROR_FORMAT, "the manifest says");
+  move_away_and_link(blob_path);
+  EXPECT_ERROR(pega_pack_verify(pack, &error), &error, PEGA_ERROR_FORMAT, "it is a link");
+  /* The folder that was opened is the folder that is read. */
+  assert_int_equal(unlink(blob_path), 0);
+  build_write(blob_path, good.blobs[0].data, good.blobs[0].size);
+  char moved[220];
+  snprintf(moved, sizeof moved, "%s/moved", root);
+  assert_int_equal(rename(pack_path, moved), 0);
+  EXPECT_OK(pega_pack_verify(pack, &error), &error);
+  /* From now on nothing is read again. */
+  build_remove(moved);
+  EXPECT_OK(pega_pack_verify(pack, &error), &error);
+  pega_pack_release(pack);
+  pega_error_clear(&error);
+  bytes_free(&changed);
+}
+
+/* A file that changes its size all the time: each try is right or refused, never half. */
+static _Atomic int stop;
+
+static void *keep_resizing(void *size_of_file) {
+  const off_t size = *(const off_t *)size_of_file;
+  while (!stop) {
+    if (truncate(manifest_path, size + 5) != 0 || truncate(manifest_path, size - 5) != 0 ||
+        truncate(manifest_path, size) != 0) {
+      break;
+    }
+  }
+  return NULL;
+}
+
+static void test_size_changes_while_reading(void **state) {
+  (void)state;
+  off_t size = (off_t)strlen(good.manifest);
+  pthread_t thread;
+  int shrank = 0, grew = 0;
+  stop = 0;
+  assert_int_equal(pthread_create(&thread, NULL, keep_resizing, &size), 0);
+  for (int i = 0; i < 2000; ++i) {
+    pega_error error = PEGA_ERROR_INIT;
+    pega_pack *pack = NULL;
+    if (build_open_path(pack_path, &pack, &error) != PEGA_OK) {
+      assert_int_equal(error.status, PEGA_ERROR_FORMAT);
+      shrank += strstr(pega_error_message(&error), "it shrank while it was read") != NULL;
+      grew += strstr(pega_error_message(&error), "it grew while it was read") != NULL;
+    }
+    pega_pack_release(pack);
+    pega_error_clear(&error);
+  }
+  stop = 1;
+  assert_int_equal(pthread_join(thread, NULL), 0);
+  print_message("met while it shrank %d times, while it grew %d times\n", shrank, grew);
+}
+
+/* Every descriptor is given back. */
+static void test_descriptors(void **state) {
+  (void)state;
+  const int before = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  close(before);
+  for (int i = 0; i < 3; ++i) {
+    pega_pack *pack = NULL;
+    assert_int_equal(build_open_path(pack_path, &pack, NULL), PEGA_OK);
+    assert_int_equal(pega_pack_verify(pack, NULL), PEGA_OK);
+    pega_pack_release(pack);
+  }
+  assert_int_equal(unlink(blob_path), 0);
+  for (int i = 0; i < 3; ++i) {
+    pega_pack *pack = NULL;
+    assert_int_equal(build_open_path(pack_path, &pack, NULL), PEGA_ERROR_NOT_FOUND);
+  }
+  const int after = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  close(after);
+  assert_int_equal(before, after);
+}
+
+#define FOLDER_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      FOLDER_TEST(test_manifest_is_a_link),
+      FOLDER_TEST(test_blobs_is_a_link),
+      FOLDER_TEST(test_blob_is_a_link),
+      FOLDER_TEST(test_pipes),
+      FOLDER_TEST(test_folders_in_place_of_files),
+      FOLDER_TEST(test_file_in_place_of_blobs),
+      FOLDER_TEST(test_missing),
+      FOLDER_TEST(test_devices),
+      FOLDER_TEST(test_unreadable),
+      FOLDER_TEST(test_blob_of_another_size),
+      FOLDER_TEST(test_huge_file),
+      FOLDER_TEST(test_changed_after_opening),
+      FOLDER_TEST(test_size_changes_while_reading),
+      FOLDER_TEST(test_descriptors),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
