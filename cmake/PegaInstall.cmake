@@ -8,8 +8,8 @@ set_target_properties(pega PROPERTIES EXPORT_NAME pega)
 install(TARGETS pega EXPORT pega_core
   LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(EXPORT pega_core NAMESPACE pega:: FILE pega-core-targets.cmake DESTINATION ${package_dir})
-install(FILES include/pega/pega.h include/pega/dlpack.h include/pega/qwen35.h
-  DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/pega)
+install(FILES include/pega/pega.h include/pega/cuda.h include/pega/dlpack.h include/pega/pack.h
+  include/pega/qwen35.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/pega)
 
 # pkg-config files say where things are from where they are themselves, so that the prefix can be
 # chosen at the installation and moved after it.
@@ -28,6 +28,11 @@ foreach(dir LIBDIR INCLUDEDIR)
     set(pc_${dir} "\${prefix}/${CMAKE_INSTALL_${dir}}")
   endif()
 endforeach()
+# Who links a static library links the parsers of kernel packs himself.
+set(pc_requires "")
+if(PEGA_LIBRARY_TYPE STREQUAL "STATIC")
+  set(pc_requires "libcjson libelf nettle")
+endif()
 configure_file(cmake/pega.pc.in ${PROJECT_BINARY_DIR}/pega.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/pega.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 
@@ -47,4 +52,9 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/pega-config-version.cmake
   COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/pega-config.cmake ${PROJECT_BINARY_DIR}/pega-config-version.cmake
   DESTINATION ${package_dir})
+if(PEGA_LIBRARY_TYPE STREQUAL "STATIC")
+  install(FILES cmake/PegaParsers.cmake DESTINATION ${package_dir})
+endif()
+install(FILES cmake/PegaPack.cmake DESTINATION ${package_dir})
+install(FILES docs/pack.schema.json DESTINATION ${CMAKE_INSTALL_DATADIR}/pega)
 install(FILES LICENSE README.md DESTINATION ${CMAKE_INSTALL_DOCDIR})

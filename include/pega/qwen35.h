@@ -36,12 +36,13 @@ extern "C" {
  * \param a_inv Device memory, bf16 bits, the same shape, aligned to 16 bytes, not overlapping
  *        a_tril. The strict upper triangle is written as 0; rows past seq_len are not touched.
  * \param seq_len Tokens, >= 0; 0 does nothing.
- * \param num_value_heads Value heads, >= 0; 0 does nothing.
+ * \param num_value_heads Value heads, 0 to 2^19; 0 does nothing.
  * \param stream CUstream as a pointer, NULL for the default stream. Borrowed.
  * \return 0 (CUDA_SUCCESS) when launched; 1 (CUDA_ERROR_INVALID_VALUE) for a bad argument, found
  *        before anything else; 100 (CUDA_ERROR_NO_DEVICE) where no CUDA driver or device is
  *        present, or the driver's own code where it does not start; 801 (CUDA_ERROR_NOT_SUPPORTED)
- *        where no kernel for the device is at hand.
+ *        where no pack with the kernel is at hand; 209 (CUDA_ERROR_NO_BINARY_FOR_GPU) where the pack
+ *        has none for the device; what the driver says otherwise. The launch is asynchronous.
  *
  * Any thread. Source of the rule: the chunked (WY) form of the gated delta rule,
  * docs/functions.md.

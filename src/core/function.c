@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "function.h"
+#include "hot.h"
 #include "object.h"
 #include "options.h"
 #include "signature.h"
@@ -14,7 +16,8 @@ struct pega_function {
   void *self;
   pega_compiled_signature *signature; /* NULL: takes anything */
   void (*deleter)(void *self);
-  const char *name; /* "" if anonymous; the texts follow in the same block */
+  pega_prepare prepare; /* NULL: nothing to prepare */
+  const char *name;     /* "" if anonymous; the texts follow in the same block */
   const char *doc;
   const char *untyped; /* "name(...)" */
   char texts[];
@@ -112,6 +115,7 @@ pega_status pega_function_create(const pega_function_options *options, pega_func
   function->call = options->call;
   function->self = options->self;
   function->deleter = options->deleter;
+  function->prepare = NULL;
   function->signature = signature;
   char *room = function->texts;
   function->name = memcpy(room, name, name_size + 1);
@@ -122,6 +126,14 @@ pega_status pega_function_create(const pega_function_options *options, pega_func
   function->doc = memcpy(room, doc, doc_size);
   *out = function;
   return PEGA_OK;
+}
+
+void pega_function_set_prepare(pega_function *function, pega_prepare prepare) {
+  function->prepare = prepare;
+}
+
+pega_status pega_function_run_prepare(pega_function *function, DLDevice device, pega_error *error) {
+  return function->prepare == NULL ? PEGA_OK : function->prepare(function->self, device, error);
 }
 
 pega_function *pega_function_retain(pega_function *function) {
@@ -192,8 +204,8 @@ __attribute__((cold, noinline)) static pega_status bad_call(const pega_function 
                         shown_name(function), num_args, args == NULL ? "NULL" : "an address");
 }
 
-pega_status pega_function_check(const pega_function *function, const pega_value *args,
-                                int32_t num_args, pega_error *error) {
+PEGA_HOT pega_status pega_function_check(const pega_function *function, const pega_value *args,
+                                         int32_t num_args, pega_error *error) {
   if (function == NULL || num_args < 0 || (num_args > 0 && args == NULL)) {
     return bad_call(function, args, num_args, error);
   }
@@ -203,8 +215,8 @@ pega_status pega_function_check(const pega_function *function, const pega_value 
   return pega_signature_check(function->signature, shown_name(function), args, num_args, error);
 }
 
-pega_status pega_function_call(pega_function *function, const pega_value *args, int32_t num_args,
-                               pega_value *result, pega_error *error) {
+PEGA_HOT pega_status pega_function_call(pega_function *function, const pega_value *args,
+                                        int32_t num_args, pega_value *result, pega_error *error) {
   pega_value returned = pega_value_none();
   pega_status status = pega_function_check(function, args, num_args, error);
   if (status == PEGA_OK) {
@@ -231,7 +243,7 @@ pega_status pega_function_call(pega_function *function, const pega_value *args, 
   }
   if (result != NULL) {
     *result = returned;
-  } else {
+  } else if (returned.flags != 0) {
     pega_value_release(&returned);
   }
   return status;

@@ -188,6 +188,34 @@ static const char *keep(char **room, const char *text) {
   return kept;
 }
 
+static pega_quick_param quick_param(const pega_param *param) {
+  pega_quick_param quick = {0, 0, INT64_MIN, INT64_MAX};
+  switch (param->type) {
+    case PEGA_TYPE_INT:
+      quick.kinds = 1u << PEGA_INT;
+      if ((param->flags & PEGA_PARAM_RANGE) != 0) {
+        quick.min = param->min;
+        quick.max = param->max;
+      }
+      break;
+    case PEGA_TYPE_FLOAT:
+      quick.kinds = 1u << PEGA_FLOAT | 1u << PEGA_INT;
+      break;
+    case PEGA_TYPE_BOOL:
+      quick.kinds = 1u << PEGA_BOOL;
+      break;
+    case PEGA_TYPE_POINTER:
+    case PEGA_TYPE_STREAM:
+      quick.kinds = 1u << PEGA_POINTER | 1u << PEGA_INT;
+      quick.min = (param->flags & PEGA_PARAM_NONNULL) != 0 ? 1 : 0;
+      quick.mask = param->alignment == 0 ? 0 : param->alignment - 1;
+      break;
+    default:
+      break;
+  }
+  return quick;
+}
+
 static pega_compiled_signature *lay_out(const builder *build, const pega_signature *signature) {
   size_t count = (size_t)signature->num_params;
   size_t num_dims = 0;
@@ -199,17 +227,22 @@ static pega_compiled_signature *lay_out(const builder *build, const pega_signatu
                  text_size(param->domain);
   }
   for (int32_t i = 0; i < build->num_symbols; ++i) num_chars += text_size(build->symbols[i]);
-  size_t size = sizeof(pega_compiled_signature) + num_dims * sizeof(int64_t) +
-                count * (sizeof(pega_param) + sizeof(pega_compiled_param)) + num_chars;
+  size_t size =
+      sizeof(pega_compiled_signature) + num_dims * sizeof(int64_t) +
+      count * (sizeof(pega_quick_param) + sizeof(pega_param) + sizeof(pega_compiled_param)) +
+      num_chars;
   pega_compiled_signature *made = calloc(1, size);
   if (made == NULL) return NULL;
-  int64_t *dims = (int64_t *)(made + 1);
+  pega_quick_param *quick = (pega_quick_param *)(made + 1);
+  int64_t *dims = (int64_t *)(void *)(quick + count);
   pega_param *params = (pega_param *)(dims + num_dims);
   pega_compiled_param *compiled = (pega_compiled_param *)(params + count);
   char *room = (char *)(compiled + count);
   made->public = *signature;
   made->public.struct_size = (uint32_t)sizeof made->public;
   made->public.params = params;
+  made->num_params = signature->num_params;
+  made->quick = quick;
   made->compiled = compiled;
   made->num_symbols = build->num_symbols;
   for (size_t i = 0; i < count; ++i) {
@@ -219,6 +252,7 @@ static pega_compiled_signature *lay_out(const builder *build, const pega_signatu
     params[i].doc = keep(&room, param->doc);
     params[i].shape = keep(&room, param->shape);
     params[i].domain = keep(&room, param->domain);
+    quick[i] = quick_param(param);
     compiled[i].ndim = build->ndim[i];
     compiled[i].dims = dims;
     for (int32_t j = 0; j < build->ndim[i]; ++j) *dims++ = build->dims[i][j];

@@ -16,8 +16,19 @@ typedef struct pega_compiled_param {
   const int64_t *dims;
 } pega_compiled_param;
 
-/* One block: this struct, then parameters, dimensions and every string. */
+/* All that there is to check of a plain value, in 24 bytes: an argument that passes is right, one that
+ * does not is looked at again in full. */
+typedef struct pega_quick_param {
+  uint32_t kinds; /* bit pega_kind: taken; 0 for tensors and the like */
+  uint32_t mask;  /* bits that have to be 0 */
+  int64_t min;    /* of as.i64 */
+  int64_t max;
+} pega_quick_param;
+
+/* One block: this struct, then quick parameters, dimensions, parameters and every string. */
 typedef struct pega_compiled_signature {
+  int32_t num_params;
+  const pega_quick_param *quick;
   pega_signature public; /* `params` points into the block */
   const pega_compiled_param *compiled;
   int32_t num_symbols;

@@ -3,21 +3,55 @@
 #ifndef PEGA_CUDA_DRIVER_H_
 #define PEGA_CUDA_DRIVER_H_
 
-#include "pega/pega.h"
+#include <pthread.h>
+#include <stdatomic.h>
 
-/* Numbers of the driver's CUresult that plain C symbols return. Source: cuda.h of CUDA 13.0. */
-enum {
-  kCudaSuccess = 0,
-  kCudaErrorInvalidValue = 1,
-  kCudaErrorOutOfMemory = 2,
-  kCudaErrorNoDevice = 100,
-  kCudaErrorNotSupported = 801,
-  kCudaErrorUnknown = 999
-};
+#include "driver_api.h"
+#include "pega/cuda.h"
 
-/* Opens libcuda.so.1, initialises it and counts devices, once; PEGA_ERROR_UNAVAILABLE says which of
- * these failed and how. A process that has no driver gets the same answer without another try. */
-pega_status pega_cuda_driver_open(pega_error *error);
+/* What driver.c keeps, seen here so that a launch finds the driver without a call. */
+extern _Atomic(const pega_cuda_driver *) pega_cuda_opened_driver;
+extern atomic_bool pega_cuda_fork_seen;
+
+/* Whether this process is a child, made by fork, of the one that opened the driver. */
+static inline bool pega_cuda_forked(void) {
+  return __builtin_expect(atomic_load_explicit(&pega_cuda_fork_seen, memory_order_relaxed), 0);
+}
+
+/* The driver if it is open, else NULL: opens nothing. */
+static inline const pega_cuda_driver *pega_cuda_driver_opened(void) {
+  return pega_cuda_forked() ? NULL
+                            : atomic_load_explicit(&pega_cuda_opened_driver, memory_order_acquire);
+}
+
+/* The driver, opened and initialised on the first call; the same table from then on. A failure is
+ * tried again by the next call. In a child of fork PEGA_ERROR_UNAVAILABLE. No lock once it is open. */
+pega_status pega_cuda_driver_open(const pega_cuda_driver **out, pega_error *error);
+static inline pega_status pega_cuda_driver_get(const pega_cuda_driver **out, pega_error *error) {
+  *out = pega_cuda_driver_opened();
+  return __builtin_expect(*out != NULL, 1) ? PEGA_OK : pega_cuda_driver_open(out, error);
+}
+
+/* A lock that is free in a child of fork, whoever held it in the parent: what it guards is changed by
+ * single stores, so that it is whole at any time. It cannot be taken around the fork instead: a
+ * driver forks on its own (nvidia-modprobe) while the library waits for it. */
+typedef struct pega_cuda_mutex {
+  pthread_mutex_t mutex;
+  struct pega_cuda_mutex *next; /* of those that were ever locked */
+  atomic_bool listed;
+} pega_cuda_mutex;
+#define PEGA_CUDA_MUTEX_INIT \
+  { PTHREAD_MUTEX_INITIALIZER, NULL, false }
+void pega_cuda_lock(pega_cuda_mutex *mutex);
+void pega_cuda_unlock(pega_cuda_mutex *mutex);
+
+/* "CUDA_ERROR_NOT_FOUND (500): named symbol not found", into `buffer`, which it returns. */
+const char *pega_cuda_result_text(CUresult result, char *buffer, size_t capacity);
+
+/* "where: call failed: CUDA_ERROR_...; hint", with the code in error->code. PEGA_ERROR_OUT_OF_MEMORY
+ * for the driver's own, else PEGA_ERROR_DRIVER. `hint` may be NULL. */
+pega_status pega_cuda_fail(const char *where, const char *call, CUresult result, const char *hint,
+                           pega_error *error);
 
 /* The CUresult that stands for a status in a plain C symbol's return value. */
 int pega_cuda_result(pega_status status, const pega_error *error);

@@ -21,6 +21,11 @@ allocations allocations_end(void) {
   return counted;
 }
 
+void allocations_continue(void) {
+  to_fail = 0;
+  counting = true;
+}
+
 bool allocations_are_counted(void) {
   allocations_begin(0);
   void *volatile block = malloc(1);
@@ -35,6 +40,7 @@ bool allocations_are_counted(void) {
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t count, size_t size);
 void *__libc_realloc(void *block, size_t size);
+void *__libc_memalign(size_t alignment, size_t size);
 void __libc_free(void *block);
 
 /* Whether this is the allocation that has to fail. */
@@ -61,6 +67,13 @@ void *calloc(size_t count, size_t size) {
 
 void *realloc(void *block, size_t size) {
   return fails() ? NULL : made(__libc_realloc(block, size), block != NULL);
+}
+
+int posix_memalign(void **out, size_t alignment, size_t size) {
+  void *block = fails() ? NULL : made(__libc_memalign(alignment, size), false);
+  if (block == NULL) return ENOMEM;
+  *out = block;
+  return 0;
 }
 
 void free(void *block) {

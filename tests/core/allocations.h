@@ -28,5 +28,7 @@ bool allocations_are_counted(void);
 /** Begins to count. The allocation number `fail_at`, from 1, fails; 0 for none. */
 void allocations_begin(int64_t fail_at);
 allocations allocations_end(void);
+/** Goes on counting after allocations_end(), as if there had been none; nothing more fails. */
+void allocations_continue(void);
 
 #endif /* PEGA_TESTS_CORE_ALLOCATIONS_H_ */

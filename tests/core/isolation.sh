@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # isolation.sh CHECK ARGUMENT...: what the library exports, needs and holds, seen from outside.
 #   contents LIBRARY               no string and no symbol that has to do with TVM FFI
-#   needed LIBRARY                 nothing but libc, libm and the loader
+#   needed LIBRARY                 nothing but libc, libm, the loader and the parsers of packs
 #   headers SOURCE BUILD [TARGET]  no object (of TARGET) was compiled with a header of TVM FFI's
 #   exports LIBRARY MAP HEADER...  the library, its map and its headers name the same symbols; where
 #                                  LIBRARY is "-", the map and the headers alone
-#   covered MAP PROGRAM            the program's own list of tested functions holds all of the map
+#   covered MAP PROGRAM...         the programs' own lists of tested functions hold all of the map
 #   size LIBRARY KILOBYTES         how large it is without what only debuggers read
 # Exit status: 0 as it should be, 1 not, 77 cannot be seen here.
 set -eu
@@ -66,7 +66,9 @@ check_needed() {
     plain_library "$1"
     "${READELF:-readelf}" -d "$1" | sed -n 's/.*(NEEDED).*\[\(.*\)\]$/\1/p' >"$work/needed"
     grep -qx 'libc\.so\.6' "$work/needed" || fail "$1 does not even need libc: read wrongly?"
-    if grep -Evx 'libc\.so\.6|libm\.so\.6|ld-linux[-a-z0-9_]*\.so\.[0-9]+' "$work/needed" >&2; then
+    loader='ld-linux[-a-z0-9_]*\.so\.[0-9]+'
+    parsers='libcjson\.so\.1|libelf\.so\.1|libnettle\.so\.[0-9]+'
+    if grep -Evx "libc\.so\.6|libm\.so\.6|$loader|$parsers" "$work/needed" >&2; then
         fail "$1 needs the libraries above"
     fi
 }
@@ -117,10 +119,12 @@ check_exports() {
 }
 
 check_covered() {
-    # The program's tests have a test of their own; here only its list counts.
-    "$2" list 2>/dev/null | grep -E '^(pega|gated_delta_rule)_[a-z0-9_]*$' | sort \
-        >"$work/covered" || true
     mapped "$1" >"$work/mapped"
+    shift
+    # The programs' tests have tests of their own; here only their lists count.
+    for program in "$@"; do
+        "$program" list 2>/dev/null | grep -E '^(pega|gated_delta_rule)_[a-z0-9_]*$' || true
+    done | sort -u >"$work/covered"
     same "$work/mapped" "$work/covered" "the version map" "the tests of bad input"
 }
 

@@ -3,6 +3,8 @@
  *
  * Run with the word "list", the program prints the functions that it covers, one a line; the test
  * core.bad_input_covers_all compares that with what the library exports. */
+#include <pega/cuda.h>
+#include <pega/pack.h>
 #include <pega/qwen35.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -408,6 +410,56 @@ static void test_symbols(void **state) {
   HARMLESS((void)pega_version_string());
 }
 
+/* Refused before a driver is looked for; a machine may have one or not. */
+static void test_cuda(void **state) {
+  (void)state;
+  const DLDevice cuda = DEVICE(kDLCUDA, 0);
+  pega_cuda_driver_options options = PEGA_CUDA_DRIVER_OPTIONS_INIT;
+  pega_cuda_allocator allocator = {0, 0, NULL, NULL, NULL};
+  pega_device_info info = {.struct_size = 0};
+  pega_device_health_info health = {.struct_size = sizeof health - 1};
+  options.struct_size = 0;
+  REFUSES(PEGA_ERROR_VERSION, "struct_size 0", pega_cuda_open(&options, error));
+  options.struct_size = UINT32_MAX;
+  REFUSES(PEGA_ERROR_VERSION, "struct_size 4294967295", pega_cuda_open(&options, error));
+  options.struct_size = sizeof options;
+  options.path = huge_name;
+  options.find = (void *(*)(void *, const char *, int))(uintptr_t)1;
+  INVALID("both path and find", pega_cuda_open(&options, error));
+  options.find = NULL;
+  REFUSES(PEGA_ERROR_UNAVAILABLE, "nnn", pega_cuda_open(&options, error));
+  IS(PEGA_OK, pega_cuda_close(NULL));
+  INVALID("struct_size 0", pega_cuda_set_allocator(&allocator, error));
+  allocator.struct_size = sizeof allocator;
+  INVALID("allocate and release both set", pega_cuda_set_allocator(&allocator, error));
+  INVALID("out is NULL", pega_device_count(NULL, error));
+  REFUSES(PEGA_ERROR_VERSION, "out is NULL", pega_device_query(cuda, NULL, error));
+  REFUSES(PEGA_ERROR_VERSION, "struct_size 0", pega_device_query(cuda, &info, error));
+  REFUSES(PEGA_ERROR_VERSION, "out is NULL", pega_device_health(cuda, NULL, error));
+  REFUSES(PEGA_ERROR_VERSION, "struct_size", pega_device_health(cuda, &health, error));
+  INVALID("function is NULL", pega_function_prepare(NULL, cuda, error));
+  REFUSES(PEGA_ERROR_DEVICE, "expected a cuda device, got cpu",
+          pega_function_prepare(function, CPU, error));
+  REFUSES(PEGA_ERROR_DEVICE, "expected a cuda device",
+          pega_function_prepare(function, DEVICE((DLDeviceType)INT32_MAX, INT32_MIN), error));
+}
+
+static void test_packs(void **state) {
+  (void)state;
+  const DLDevice cuda = DEVICE(kDLCUDA, 0);
+  pega_pack *pack = (pega_pack *)(void *)memory; /* not looked at */
+  INVALID("pack is NULL", pega_pack_get(NULL, "t.f", &out.function, error));
+  INVALID("name is NULL", pega_pack_get(pack, NULL, &out.function, error));
+  INVALID("out is NULL", pega_pack_get(pack, "t.f", NULL, error));
+  INVALID("pack is NULL", pega_pack_register(NULL, 0, error));
+  INVALID("unknown flags 0xffffffff", pega_pack_register(pack, UINT32_MAX, error));
+  INVALID("pack is NULL", pega_pack_explain(NULL, "t.f", "sm_90", &out.value, error));
+  INVALID("name is NULL", pega_pack_explain(pack, NULL, "sm_90", &out.value, error));
+  INVALID("target is NULL", pega_pack_explain(pack, "t.f", NULL, &out.value, error));
+  INVALID("out is NULL", pega_pack_explain(pack, "t.f", "sm_90", NULL, error));
+  INVALID("pack is NULL", pega_pack_test(NULL, cuda, NULL, NULL, error));
+}
+
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_errors),
@@ -418,6 +470,8 @@ int main(int argc, char **argv) {
       cmocka_unit_test(test_registry),
       cmocka_unit_test(test_streams),
       cmocka_unit_test(test_symbols),
+      cmocka_unit_test(test_cuda),
+      cmocka_unit_test(test_packs),
       cmocka_unit_test(test_error_without_a_format),
       cmocka_unit_test(test_values_with_a_wrong_flag),
       cmocka_unit_test(test_values_of_unknown_kind_are_not_kept),

@@ -2,6 +2,7 @@
 /* The chunk solve on raw pointers, as a function and as a C symbol: every argument error comes
  * before the CUDA driver is touched. What happens then is in test_solve_driver.c. */
 #include <dlfcn.h>
+#include <inttypes.h>
 #include <pega/qwen35.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -55,7 +56,7 @@ static void test_signature(void **state) {
   (void)state;
   assert_string_equal(pega_function_signature_text(solve), PEGA_QWEN35_CHUNK_SOLVE_RAW
                       "(a_tril_ptr: pointer, a_inv_ptr: out pointer, seq_len: int[0..2147483647], "
-                      "num_value_heads: int[0..2147483647], stream: stream) -> None");
+                      "num_value_heads: int[0..524288], stream: stream) -> None");
   pega_error error = PEGA_ERROR_INIT;
   const pega_value args[6] = {pega_value_int(A_TRIL), pega_value_int(A_INV), pega_value_int(1),
                               pega_value_int(1),      pega_value_int(0),     pega_value_int(0)};
@@ -98,19 +99,21 @@ static void test_dimensions(void **state) {
     for (int j = 0; j < COUNT(wrong); ++j) {
       REFUSED(i + 2, wrong[j], PEGA_ERROR_TYPE, names[i], "expected int, got ");
     }
+    const int64_t most[] = {INT32_MAX, 1 << 19};
+    char expected[80];
+    snprintf(expected, sizeof expected, "expected a value from 0 to %" PRId64 ", got ", most[i]);
     const pega_value out_of_range[] = {
         pega_value_int(-1),
-        pega_value_int((int64_t)INT32_MAX + 1),
+        pega_value_int(most[i] + 1),
         /* Would be 0 and 64 if it were cut to 32 bits. */
         pega_value_int((int64_t)1 << 32),
         pega_value_int(((int64_t)1 << 32) + 64),
         pega_value_int(INT64_MIN),
-        pega_value_uint((uint64_t)INT32_MAX + 1),
+        pega_value_uint((uint64_t)most[i] + 1),
         pega_value_uint(UINT64_MAX),
     };
     for (int j = 0; j < COUNT(out_of_range); ++j) {
-      REFUSED(i + 2, out_of_range[j], PEGA_ERROR_RANGE, names[i],
-              "expected a value from 0 to 2147483647, got ");
+      REFUSED(i + 2, out_of_range[j], PEGA_ERROR_RANGE, names[i], expected);
     }
   }
 }
@@ -133,15 +136,15 @@ static void test_memory(void **state) {
   REFUSED(1, pega_value_int(A_TRIL - 0x40000 + 16), PEGA_ERROR_LAYOUT, "overlap");
   REFUSED(0, pega_value_uint(UINT64_MAX - 15), PEGA_ERROR_RANGE, "ends past the address space");
   REFUSED(1, pega_value_uint(UINT64_MAX - 15), PEGA_ERROR_RANGE, "ends past the address space");
-  /* The greatest sizes that an int32 holds. */
+  /* The greatest sizes: 2^58 bytes less one head's row. */
   pega_error error = PEGA_ERROR_INIT;
   EXPECT_ERROR(pega_function_call(
                    solve,
                    ARGS(pega_value_int(A_TRIL), pega_value_int(A_INV), pega_value_int(INT32_MAX),
-                        pega_value_int(INT32_MAX), pega_value_int(0)),
+                        pega_value_int(1 << 19), pega_value_int(0)),
                    NULL, &error),
-               &error, PEGA_ERROR_RANGE, raw_name,
-               "seq_len 2147483647 x num_value_heads 2147483647", "do not fit in int64");
+               &error, PEGA_ERROR_LAYOUT, raw_name, "a_tril is [0x10000000, 0x400000008000000)",
+               "overlap");
   pega_error_clear(&error);
 }
 
@@ -162,7 +165,7 @@ static void test_zero_is_a_no_op(void **state) {
   EXPECT_OK(pega_function_call(
                 solve,
                 ARGS(pega_value_pointer((void *)A_TRIL), pega_value_uint(A_INV), pega_value_int(0),
-                     pega_value_int(INT32_MAX), pega_value_pointer((void *)8)),
+                     pega_value_int(1 << 19), pega_value_pointer((void *)8)),
                 NULL, &error),
             &error);
   EXPECT_OK(pega_function_call(
@@ -199,7 +202,8 @@ static void test_symbol(void **state) {
   expect_symbol_error(A_TRIL, A_INV, 64, INT32_MIN, PEGA_ERROR_RANGE,
                       "argument 3 'num_value_heads'");
   expect_symbol_error(A_TRIL, A_TRIL, 64, 32, PEGA_ERROR_LAYOUT, "overlap");
-  expect_symbol_error(A_TRIL, A_INV, INT32_MAX, INT32_MAX, PEGA_ERROR_RANGE, "do not fit in int64");
+  expect_symbol_error(A_TRIL, A_INV, 64, INT32_MAX, PEGA_ERROR_RANGE,
+                      "argument 3 'num_value_heads': expected a value from 0 to 524288");
 
   /* A success takes the error away. */
   pega_error error = PEGA_ERROR_INIT;

@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# pin.sh: rewrite every pin file beside this script from requirements.in and the versions named
-# here. Needs uv (`python3 -m pip install uv`). `./dev` installs from the pin files and from
-# nothing else; one pin file fits CPython 3.10 to 3.15 on x86-64 and aarch64.
+# pin.sh: rewrite every pin file beside this script from requirements.in, kernels.in and the versions
+# named here. Needs uv (`python3 -m pip install uv`). `./dev` installs from the pin files and from
+# nothing else; one pin file fits CPython 3.10 to 3.15 (kernels.txt: 3.11 to 3.15, as Triton has it)
+# on x86-64 and aarch64.
 set -eu
 cd "$(dirname "$0")"
 
@@ -10,11 +11,12 @@ cd "$(dirname "$0")"
 tvm_ffi_versions="0.1.0 0.1.12 0.1.15.post2"
 # The same release as Debian 12's, so that both format alike.
 clang_format_version=14.0.6
+oldest_python=3.10
 
 pin() { # pin OUTPUT [OPTION...] < requirements
     out=$1
     shift
-    uv pip compile --quiet --universal --python-version 3.10 --no-python-downloads \
+    uv pip compile --quiet --universal --python-version "$oldest_python" --no-python-downloads \
         --generate-hashes --only-binary :all: --no-emit-package colorama \
         --custom-compile-command tools/python/pin.sh --output-file "$out" "$@" -
     echo "wrote tools/python/$out"
@@ -26,3 +28,5 @@ rm -f wheels/apache-tvm-ffi-*.txt
 for version in $tvm_ffi_versions; do
     echo "apache-tvm-ffi==$version" | pin "wheels/apache-tvm-ffi-$version.txt" --no-deps
 done
+oldest_python=3.11
+pin kernels.txt --upgrade <kernels.in

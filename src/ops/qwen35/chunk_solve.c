@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The chunk solve as functions: its checks, its choice of implementation, its C symbol. */
 #include "chunk_solve.h"
+#include "core/hot.h"
 
 #include <inttypes.h>
 #include <stdatomic.h>
 
 #include "chunk_solve_cpu.h"
-#include "cuda/driver.h"
+#include "core/function.h"
+#include "cuda/kernel.h"
 #include "ops/symbol_error.h"
 #include "pega/qwen35.h"
 
-/* What a GPU's kernel may assume of addresses, in bytes. */
-enum { kGpuAlignment = 16 };
+/* What a GPU's kernel may assume: of addresses, in bytes, and of the number of value heads. */
+enum { kGpuAlignment = 16, kGpuMaxHeads = 1 << 19 };
 
 /* What every form comes down to. Addresses are of the device's memory. */
 typedef struct solve_call {
@@ -23,7 +25,8 @@ typedef struct solve_call {
 } solve_call;
 
 /* Checks that concern more than one argument: extent and overlap. */
-static pega_status check_memory(const char *name, const solve_call *call, pega_error *error) {
+PEGA_HOT static pega_status check_memory(const char *name, const solve_call *call,
+                                         pega_error *error) {
   int64_t elements;
   int64_t bytes;
   if (__builtin_mul_overflow(call->seq_len, call->num_value_heads, &elements) ||
@@ -53,32 +56,42 @@ static pega_status check_memory(const char *name, const solve_call *call, pega_e
   return PEGA_OK;
 }
 
+__attribute__((cold, noinline)) static pega_status not_launched(const char *name, pega_error *why,
+                                                                pega_error *error) {
+  pega_status status = (pega_status)why->status;
+  pega_error_set(error, status, NULL, "%s: nothing was launched: %s", name,
+                 pega_error_message(why));
+  if (error != NULL) error->code = why->code;
+  pega_error_clear(why);
+  return status;
+}
+
 /* The GPU's way, for the raw form and for CUDA tensors. Arguments are checked and not empty. */
-static pega_status solve_cuda(const char *name, const solve_call *call, pega_error *error) {
-  (void)call;
-  pega_error driver = PEGA_ERROR_INIT;
-  if (pega_cuda_driver_open(&driver) != PEGA_OK) {
-    pega_error_set(error, (pega_status)driver.status, NULL, "%s: nothing was launched: %s", name,
-                   pega_error_message(&driver));
-    if (error != NULL) error->code = driver.code;
-    pega_status status = (pega_status)driver.status;
-    pega_error_clear(&driver);
-    return status;
+PEGA_HOT static pega_status solve_cuda(const char *name, const solve_call *call, int32_t device,
+                                       pega_error *error) {
+  pega_error why;
+  pega_error_init(&why);
+  const pega_cuda_driver *driver;
+  pega_kernel *kernel;
+  if (pega_cuda_driver_get(&driver, &why) != PEGA_OK ||
+      pega_kernel_slot_get(&pega_qwen35_chunk_solve_kernel, &kernel, &why) != PEGA_OK) {
+    return not_launched(name, &why, error);
   }
-  return pega_error_set(error, PEGA_ERROR_UNSUPPORTED, NULL,
-                        "%s: nothing was launched: this version of the library holds no GPU kernel "
-                        "for it; call %s on CPU tensors",
-                        name, PEGA_QWEN35_CHUNK_SOLVE);
+  const pega_value args[] = {pega_value_pointer((const void *)call->a_tril),
+                             pega_value_pointer((const void *)call->a_inv),
+                             pega_value_int(call->seq_len), pega_value_int(call->num_value_heads),
+                             pega_value_pointer(call->stream)};
+  return pega_kernel_launch_on(kernel, args, device, error);
 }
 
 static pega_status solve_raw(const solve_call *call, pega_error *error) {
   pega_status status = check_memory(PEGA_QWEN35_CHUNK_SOLVE_RAW, call, error);
   if (status != PEGA_OK || call->seq_len == 0 || call->num_value_heads == 0) return status;
-  return solve_cuda(PEGA_QWEN35_CHUNK_SOLVE_RAW, call, error);
+  return solve_cuda(PEGA_QWEN35_CHUNK_SOLVE_RAW, call, -1, error);
 }
 
-static pega_status call_raw(void *self, const pega_value *args, int32_t num_args,
-                            pega_value *result, pega_error *error) {
+PEGA_HOT static pega_status call_raw(void *self, const pega_value *args, int32_t num_args,
+                                     pega_value *result, pega_error *error) {
   (void)self;
   (void)num_args;
   (void)result;
@@ -88,8 +101,8 @@ static pega_status call_raw(void *self, const pega_value *args, int32_t num_args
   return solve_raw(&call, error);
 }
 
-static pega_status call_tensor(void *self, const pega_value *args, int32_t num_args,
-                               pega_value *result, pega_error *error) {
+PEGA_HOT static pega_status call_tensor(void *self, const pega_value *args, int32_t num_args,
+                                        pega_value *result, pega_error *error) {
   (void)self;
   (void)num_args;
   (void)result;
@@ -110,11 +123,11 @@ static pega_status call_tensor(void *self, const pega_value *args, int32_t num_a
       return PEGA_OK;
     case kDLCUDA:
     case kDLCUDAManaged:
-      if (call.seq_len > INT32_MAX || call.num_value_heads > INT32_MAX) {
-        return pega_error_set(error, PEGA_ERROR_RANGE, NULL,
-                              "%s: T = %" PRId64 ", HV = %" PRId64 " on a GPU: expected at most %d",
-                              PEGA_QWEN35_CHUNK_SOLVE, call.seq_len, call.num_value_heads,
-                              INT32_MAX);
+      if (call.seq_len > INT32_MAX || call.num_value_heads > kGpuMaxHeads) {
+        return pega_error_set(
+            error, PEGA_ERROR_RANGE, NULL,
+            "%s: T = %" PRId64 ", HV = %" PRId64 " on a GPU: expected at most %d and %d",
+            PEGA_QWEN35_CHUNK_SOLVE, call.seq_len, call.num_value_heads, INT32_MAX, kGpuMaxHeads);
       }
       if (empty) return PEGA_OK;
       if ((call.a_tril | call.a_inv) % kGpuAlignment != 0) {
@@ -125,7 +138,7 @@ static pega_status call_tensor(void *self, const pega_value *args, int32_t num_a
       }
       status = pega_stream_get(a_tril->device, &call.stream, error);
       if (status != PEGA_OK) return status;
-      return solve_cuda(PEGA_QWEN35_CHUNK_SOLVE, &call, error);
+      return solve_cuda(PEGA_QWEN35_CHUNK_SOLVE, &call, a_tril->device.device_id, error);
     default:
       return pega_error_set(error, PEGA_ERROR_DEVICE, NULL,
                             "%s: argument 0 'a_tril': expected a tensor on a cpu or cuda device, "
@@ -134,10 +147,10 @@ static pega_status call_tensor(void *self, const pega_value *args, int32_t num_a
   }
 }
 
-#define DIMENSION(dim_name, dim_doc)                                                              \
+#define DIMENSION(dim_name, dim_doc, most)                                                        \
   {                                                                                               \
     .name = dim_name, .doc = dim_doc, .type = PEGA_TYPE_INT, .flags = PEGA_PARAM_RANGE, .min = 0, \
-    .max = INT32_MAX                                                                              \
+    .max = most                                                                                   \
   }
 
 static const pega_param raw_params[] = {
@@ -154,8 +167,8 @@ static const pega_param raw_params[] = {
      .type = PEGA_TYPE_POINTER,
      .flags = PEGA_PARAM_NONNULL | PEGA_PARAM_OUTPUT,
      .alignment = kGpuAlignment},
-    DIMENSION("seq_len", "tokens; 0 does nothing"),
-    DIMENSION("num_value_heads", "value heads; 0 does nothing"),
+    DIMENSION("seq_len", "tokens; 0 does nothing", INT32_MAX),
+    DIMENSION("num_value_heads", "value heads; 0 does nothing", kGpuMaxHeads),
     {.name = "stream", .doc = "CUstream; 0 is the default stream", .type = PEGA_TYPE_STREAM},
 };
 
@@ -184,6 +197,8 @@ static const pega_signature raw_signature = {sizeof(pega_signature),
                                              0,
                                              PEGA_TYPE_NONE,
                                              0};
+pega_kernel_slot pega_qwen35_chunk_solve_kernel = {PEGA_QWEN35_CHUNK_SOLVE_RAW, &raw_signature,
+                                                   NULL};
 static const pega_signature tensor_signature = {sizeof(pega_signature),
                                                 sizeof(pega_param),
                                                 tensor_params,
@@ -192,6 +207,11 @@ static const pega_signature tensor_signature = {sizeof(pega_signature),
                                                 PEGA_TYPE_NONE,
                                                 0};
 
+static pega_status prepare(void *self, DLDevice device, pega_error *error) {
+  (void)self;
+  return pega_kernel_slot_prepare(&pega_qwen35_chunk_solve_kernel, device, error);
+}
+
 static pega_status create(const char *name, const char *doc, const pega_signature *signature,
                           pega_call call, pega_function **out, pega_error *error) {
   pega_function_options options = PEGA_FUNCTION_OPTIONS_INIT;
@@ -199,7 +219,9 @@ static pega_status create(const char *name, const char *doc, const pega_signatur
   options.doc = doc;
   options.signature = signature;
   options.call = call;
-  return pega_function_create(&options, out, error);
+  pega_status status = pega_function_create(&options, out, error);
+  if (status == PEGA_OK) pega_function_set_prepare(*out, prepare);
+  return status;
 }
 
 /* The raw form is made once and kept: the C symbol uses it whatever the registry holds. */
@@ -242,10 +264,12 @@ pega_status pega_qwen35_chunk_solve_functions(pega_status (*add)(pega_function *
   return status;
 }
 
-int gated_delta_rule_prefill_chunk_solve_cuda(const float *a_tril, uint16_t *a_inv, int32_t seq_len,
-                                              int32_t num_value_heads, void *stream) {
+PEGA_HOT int gated_delta_rule_prefill_chunk_solve_cuda(const float *a_tril, uint16_t *a_inv,
+                                                       int32_t seq_len, int32_t num_value_heads,
+                                                       void *stream) {
   /* The raw form's own check, so that both refuse the same arguments with the same text. */
-  pega_error error = PEGA_ERROR_INIT;
+  pega_error error;
+  pega_error_init(&error);
   pega_function *function;
   pega_status status = get_raw_form(&function, &error);
   if (status == PEGA_OK) {

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * \file pega/cuda.h
+ * \brief CUDA devices: the driver, preparing kernels, what a launch needs, health.
+ *
+ * The driver, libcuda.so.1, is opened at the first use; nothing links against it. Every function
+ * leaves the calling thread's current context as it found it, and works on a thread that has none.
+ *
+ * ## Prepare and launch
+ * *Preparing* a function on a device loads its kernels there: slow, once. *Launching* takes no lock,
+ * allocates nothing and calls the driver for the launch and for the current context alone (a kernel
+ * that wants global scratch also allocates it on the stream). A call of a function that is not
+ * prepared prepares it, except while the stream captures: then the call is refused with
+ * PEGA_ERROR_UNAVAILABLE, and the capture stays valid. What is prepared stays loaded until
+ * pega_cuda_close(), so that no launch or graph can lose it.
+ *
+ * ## Contexts
+ * A device's primary context is retained when the device is first used. A call runs in the context
+ * current to the thread if that belongs to the device, else in the primary one.
+ *
+ * ## Sticky errors
+ * When a context reports an error after which it cannot be used (an illegal address, say), its first
+ * code is kept: later calls on the device fail at once with PEGA_ERROR_DRIVER, and
+ * pega_device_health() tells the code and the last launch that went well.
+ *
+ * ## Fork
+ * The driver does not survive a fork: in a child made after its start every call fails with
+ * PEGA_ERROR_UNAVAILABLE.
+ *
+ * Words, errors and threads are those of pega.h. Everything here is since 0.1.0.
+ */
+#ifndef PEGA_CUDA_H_
+#define PEGA_CUDA_H_
+
+#include "pega.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** \brief Where the driver comes from. */
+typedef struct pega_cuda_driver_options {
+  uint32_t struct_size; /**< sizeof(pega_cuda_driver_options) */
+  uint32_t reserved;    /**< 0 */
+  const char *path;     /**< library to open instead of "libcuda.so.1"; NULL for that */
+  /** Finds an entry point instead of a library; NULL for none. `version` is the CUDA version whose
+      form of the function is wanted, 12000 for 12.0. Returns NULL where there is none. */
+  void *(*find)(void *user, const char *name, int version);
+  void *user; /**< given to find */
+} pega_cuda_driver_options;
+
+#define PEGA_CUDA_DRIVER_OPTIONS_INIT \
+  { (uint32_t)sizeof(pega_cuda_driver_options), 0, NULL, NULL, NULL }
+
+/**
+ * \brief Opens the driver and initialises it. Calling it is optional: first use does the same.
+ * \param options NULL for libcuda.so.1. Borrowed; `find` must stay valid.
+ * \return PEGA_OK also if it is open already and options are NULL; PEGA_ERROR_ALREADY_EXISTS if it
+ *         is open and options are not; PEGA_ERROR_UNAVAILABLE with what was tried and found;
+ *         PEGA_ERROR_VERSION for a driver that is too old; PEGA_ERROR_SYMBOL naming what it lacks.
+ *         A failure is not kept: the next call tries again.
+ */
+PEGA_API pega_status pega_cuda_open(const pega_cuda_driver_options *options, pega_error *error);
+
+/**
+ * \brief Unloads every kernel and gives back every primary context.
+ *
+ * Functions stay; calling them prepares them again. The caller makes sure that no other thread is in
+ * a call, that no launch is in flight and that no graph that holds one is launched again. Contexts
+ * with a latched sticky error are given back as well. Whether the driver then gives a new one depends
+ * on it: CUDA 13.0 was seen to answer an illegal address with the same code until the process ends.
+ * \return The first failure of the driver. What could not be unloaded is kept, with its context:
+ *         another call tries again.
+ */
+PEGA_API pega_status pega_cuda_close(pega_error *error);
+
+/** \brief What is known of a device. */
+typedef struct pega_device_info {
+  uint32_t struct_size;       /**< in: sizeof(pega_device_info) */
+  int32_t ordinal;            /**< the driver's number of it */
+  int32_t compute_capability; /**< 90 for 9.0 */
+  int32_t multiprocessors;    /**< count */
+  int64_t max_shared_memory;  /**< bytes of a block after opting in */
+  int64_t total_memory;       /**< bytes */
+  int32_t driver_version;     /**< 13000 for 13.0 */
+  int32_t reserved;           /**< 0 */
+  char name[128];             /**< as the driver has it */
+} pega_device_info;
+
+/** \brief Number of CUDA devices; the driver is opened. */
+PEGA_API pega_status pega_device_count(int32_t *out, pega_error *error);
+/** \brief Tells what a CUDA device is. Sets no context. */
+PEGA_API pega_status pega_device_query(DLDevice device, pega_device_info *out, pega_error *error);
+
+/** \brief Whether a device can be used. */
+typedef struct pega_device_health_info {
+  uint32_t struct_size; /**< in: sizeof(pega_device_health_info) */
+  int32_t code;         /**< first sticky CUresult, 0 while the device is well */
+  char code_name[64];   /**< "CUDA_ERROR_ILLEGAL_ADDRESS", "" while well */
+  char failed[256];     /**< function whose call met it first, "" while well */
+  char last_good[256];  /**< function that was last launched without an error, "" for none */
+} pega_device_health_info;
+
+/** \brief Tells a device's health from what launches have met; asks the driver nothing. */
+PEGA_API pega_status pega_device_health(DLDevice device, pega_device_health_info *out,
+                                        pega_error *error);
+
+/**
+ * \brief Loads what a function needs to run on a device, so that calls only launch.
+ *
+ * Also forces what the driver would load lazily, and opts in to the shared memory that the kernel
+ * uses. Preparing twice does nothing. A function that holds no kernel needs none: PEGA_OK.
+ * \param device A CUDA device.
+ * \return PEGA_ERROR_NOT_FOUND if no variant fits the device (the text says why for each),
+ *         PEGA_ERROR_FORMAT if a blob is not what the manifest says, PEGA_ERROR_DRIVER with the
+ *         driver's code. A failure leaves nothing behind and may be tried again.
+ */
+PEGA_API pega_status pega_function_prepare(pega_function *function, DLDevice device,
+                                           pega_error *error);
+
+/**
+ * \brief Where global scratch memory of kernels comes from.
+ *
+ * `allocate` returns device memory that is usable on `stream`, of `size` bytes and aligned to
+ * `alignment`; `release` is called after the launch was queued on the same stream. Without an
+ * allocator cuMemAllocAsync's pool of the device is used.
+ */
+typedef struct pega_cuda_allocator {
+  uint32_t struct_size; /**< sizeof(pega_cuda_allocator) */
+  uint32_t reserved;    /**< 0 */
+  pega_status (*allocate)(void *self, DLDevice device, size_t size, size_t alignment, void *stream,
+                          void **out, pega_error *error);
+  void (*release)(void *self, DLDevice device, void *memory, void *stream);
+  void *self;
+} pega_cuda_allocator;
+
+/** \brief Installs an allocator, borrowed for the rest of the process; NULL for the own. */
+PEGA_API pega_status pega_cuda_set_allocator(const pega_cuda_allocator *allocator,
+                                             pega_error *error);
+
+#ifdef __cplusplus
+} /* extern "C" */
+#endif
+#endif /* PEGA_CUDA_H_ */

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "slot.h"
+#include "core/hot.h"
+
+#include <stdlib.h>
+
+#include "core/text.h"
+#include "kernel.h"
+
+static pega_cuda_mutex fill_mutex = PEGA_CUDA_MUTEX_INIT;
+
+#ifdef PEGA_EMBEDDED_PACK
+/* The pack that the library was built with. */
+extern const unsigned char pega_embedded_pack[];
+extern const size_t pega_embedded_pack_size;
+#endif
+
+static void list_types(const pega_signature *signature, char *buffer, size_t capacity) {
+  pega_text text = {buffer, capacity, 0};
+  buffer[0] = '\0';
+  for (int32_t i = 0; i < signature->num_params; ++i) {
+    pega_text_printf(&text, "%s%s", i == 0 ? "" : ", ", pega_type_name(signature->params[i].type));
+  }
+}
+
+pega_status pega_kernel_slot_check(const pega_kernel_slot *slot, const pega_pack_function *function,
+                                   pega_error *error) {
+  const pega_signature *own = slot->signature;
+  const pega_signature *packed = &function->signature;
+  bool same = own->num_params == packed->num_params;
+  for (int32_t i = 0; same && i < own->num_params; ++i) {
+    same = own->params[i].type == packed->params[i].type;
+  }
+  if (same) return PEGA_OK;
+  char expected[256];
+  char got[256];
+  list_types(own, expected, sizeof expected);
+  list_types(packed, got, sizeof got);
+  return pega_error_set(error, PEGA_ERROR_FORMAT, NULL,
+                        "the pack's '%s' takes (%s): expected (%s), as the library's own of this "
+                        "name; take a pack that was made for this version of the library",
+                        slot->name, got, expected);
+}
+
+/* Takes the kernel out of a pack. PEGA_ERROR_NOT_FOUND, with no text, if the pack has no such one. */
+static pega_status take(pega_kernel_slot *slot, const pega_pack_options *options,
+                        pega_error *error) {
+  pega_pack *pack;
+  pega_status status = pega_pack_open(options, &pack, error);
+  if (status != PEGA_OK) return status;
+  const pega_pack_function *function = pega_pack_find(pack, slot->name, NULL);
+  if (function == NULL) {
+    status = PEGA_ERROR_NOT_FOUND;
+  } else {
+    pega_kernel *kernel;
+    status = pega_kernel_slot_check(slot, function, error);
+    if (status == PEGA_OK) status = pega_kernel_get(pack, function, &kernel, error);
+    if (status == PEGA_OK) atomic_store_explicit(&slot->kernel, kernel, memory_order_release);
+  }
+  pega_pack_release(pack);
+  return status;
+}
+
+/* Looks through "first:second", skipping empty ones. */
+static pega_status take_from_path(pega_kernel_slot *slot, const char *list, pega_error *error) {
+  while (*list != '\0') {
+    size_t size = strcspn(list, ":");
+    if (size > 0) {
+      char *path = strndup(list, size);
+      if (path == NULL) {
+        return pega_error_set(error, PEGA_ERROR_OUT_OF_MEMORY, NULL, "no memory for a path");
+      }
+      pega_pack_options options = PEGA_PACK_OPTIONS_INIT;
+      options.path = path;
+      pega_error failure = PEGA_ERROR_INIT;
+      pega_status status = take(slot, &options, &failure);
+      if (status != PEGA_OK && failure.status != PEGA_OK) {
+        pega_error_set(error, status, NULL, "PEGA_PACK_PATH names a pack that cannot be used: %s",
+                       pega_error_message(&failure));
+      }
+      pega_error_clear(&failure);
+      free(path);
+      if (status != PEGA_ERROR_NOT_FOUND || (error != NULL && error->status != PEGA_OK)) {
+        return status;
+      }
+    }
+    list += size;
+    list += *list == ':' ? 1 : 0;
+  }
+  return PEGA_ERROR_NOT_FOUND;
+}
+
+static pega_status fill(pega_kernel_slot *slot, pega_error *error) {
+  const char *path = secure_getenv("PEGA_PACK_PATH");
+  if (path != NULL && *path == '\0') path = NULL;
+  if (path != NULL) {
+    pega_status status = take_from_path(slot, path, error);
+    if (status != PEGA_ERROR_NOT_FOUND || (error != NULL && error->status != PEGA_OK))
+      return status;
+  }
+#ifdef PEGA_EMBEDDED_PACK
+  pega_pack_options options = PEGA_PACK_OPTIONS_INIT;
+  options.flags = PEGA_PACK_STATIC;
+  options.data = pega_embedded_pack;
+  options.size = pega_embedded_pack_size;
+  pega_status status = take(slot, &options, error);
+  if (status != PEGA_ERROR_NOT_FOUND) return status;
+  const char *embedded = "the pack in the library lacks it";
+#else
+  const char *embedded =
+      "this version of the library holds no GPU kernel for it (it was built without "
+      "PEGA_AOT)";
+#endif
+  return pega_error_set(error, PEGA_ERROR_UNSUPPORTED, NULL,
+                        "%s, and %s%s%s; name a pack in PEGA_PACK_PATH or give one to "
+                        "pega_pack_register()",
+                        embedded,
+                        path == NULL ? "PEGA_PACK_PATH is not set" : "no pack of PEGA_PACK_PATH '",
+                        path == NULL ? "" : path, path == NULL ? "" : "' has it");
+}
+
+PEGA_HOT pega_status pega_kernel_slot_get(pega_kernel_slot *slot, pega_kernel **out,
+                                          pega_error *error) {
+  *out = atomic_load_explicit(&slot->kernel, memory_order_acquire);
+  if (__builtin_expect(*out != NULL, 1)) return PEGA_OK;
+  pega_cuda_lock(&fill_mutex);
+  pega_status status = PEGA_OK;
+  if (atomic_load_explicit(&slot->kernel, memory_order_relaxed) == NULL) {
+    pega_error failure = PEGA_ERROR_INIT;
+    status = fill(slot, &failure);
+    if (status != PEGA_OK && error != NULL) {
+      pega_error_copy(&failure, error);
+    }
+    pega_error_clear(&failure);
+  }
+  *out = atomic_load_explicit(&slot->kernel, memory_order_relaxed);
+  pega_cuda_unlock(&fill_mutex);
+  return status;
+}
+
+pega_status pega_kernel_slot_prepare(pega_kernel_slot *slot, DLDevice device, pega_error *error) {
+  const pega_cuda_driver *driver;
+  pega_cuda_device *known;
+  pega_kernel *kernel;
+  const pega_prepared *prepared;
+  pega_status status = pega_cuda_driver_get(&driver, error);
+  if (status == PEGA_OK) status = pega_cuda_device_of(driver, slot->name, device, &known, error);
+  if (status == PEGA_OK) status = pega_kernel_slot_get(slot, &kernel, error);
+  if (status == PEGA_OK) {
+    status = pega_kernel_prepare(kernel, driver, known, NULL, &prepared, error);
+  }
+  return status;
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Kernels that built-in functions launch: each is found in a pack when it is first needed. */
+#ifndef PEGA_CUDA_SLOT_H_
+#define PEGA_CUDA_SLOT_H_
+
+#include <stdatomic.h>
+
+#include "pack/description.h"
+
+/* Where a built-in function keeps the kernel it launches. */
+typedef struct pega_kernel_slot {
+  const char *name;                     /* of the pack's function */
+  const pega_signature *signature;      /* of the arguments that it is launched with */
+  _Atomic(struct pega_kernel *) kernel; /* a use, kept for the rest of the process */
+} pega_kernel_slot;
+
+/* The slot's kernel; where it is empty, first the packs named in PEGA_PACK_PATH, then the library's
+ * embedded pack are looked through. PEGA_ERROR_UNSUPPORTED tells what was looked through. */
+pega_status pega_kernel_slot_get(pega_kernel_slot *slot, struct pega_kernel **out,
+                                 pega_error *error);
+
+/* Whether a pack's function takes what the slot's is launched with: as many parameters, of the same
+ * types. PEGA_ERROR_FORMAT with both. */
+pega_status pega_kernel_slot_check(const pega_kernel_slot *slot, const pega_pack_function *function,
+                                   pega_error *error);
+
+/* The library's slot of this name, or NULL; defined in src/builtin.c. */
+pega_kernel_slot *pega_builtin_kernel_slot(const char *name);
+
+/* Prepares the slot's kernel on a device: what a built-in's pega_prepare does. */
+pega_status pega_kernel_slot_prepare(pega_kernel_slot *slot, DLDevice device, pega_error *error);
+
+#endif /* PEGA_CUDA_SLOT_H_ */
