@@ -1,12 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # check_exports.sh FOLDER...: checks what each libpega*.so under the FOLDERs exports and needs.
-# libpega.so exports pega_* and the kernels' C symbols, and needs libc and libm alone;
-# libpega_tvm_ffi.so exports pega_tvm_ffi_* and __tvm_ffi_*, and needs libpega and libelf besides.
+# libpega.so exports pega_* and the kernels' C symbols, and needs libc, libm, libcjson, libelf and
+# libnettle alone; libpega_tvm_ffi.so exports pega_tvm_ffi_* and __tvm_ffi_*, and needs libc, libpega
+# and libelf.
 set -eu
 
 [ $# -gt 0 ] || {
-    sed -n '3,5s/^# //p' "$0" >&2
+    sed -n '3,6s/^# //p' "$0" >&2
     exit 2
 }
 
@@ -33,6 +34,7 @@ check_library() { # check_library FILE SYMBOL_PATTERN NEEDED_PATTERN
     checked=$((checked + 1))
 }
 
+parsers='libcjson\.so\.1|libelf\.so\.1|libnettle\.so\.[0-9]+'
 libc='libc\.so\.6|libm\.so\.6|ld-linux-[a-z0-9-]+\.so\.[0-9]+'
 for folder in "$@"; do
     before=$checked
@@ -41,10 +43,10 @@ for folder in "$@"; do
         libpega_tvm_ffi.so*)
             check_library "$file" '(pega_tvm_ffi|__tvm_ffi)_.*' "libpega\.so\.[0-9]+|libelf\.so\.1|$libc"
             ;;
-        libpega.so*) check_library "$file" 'pega_.*|gated_delta_rule_.*' "$libc" ;;
+        libpega.so*) check_library "$file" 'pega_.*|gated_delta_rule_.*' "$parsers|$libc" ;;
         esac
     done
-    [ "$checked" -gt "$before" ] || fail "$folder" "holds no libpega.so: build it first"
+    [ "$checked" -gt "$before" ] || fail "$folder" "holds no libpega.so: build it first, shared"
 done
 [ "$failed" -eq 0 ] || exit 1
 echo "exported symbols: ok ($checked libraries)"

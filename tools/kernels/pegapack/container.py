@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two forms of a pack, written whole or not at all; what is there already is left alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .errors import BuildError
+
+_ALIGNMENT = 64
+_LARGEST = 2**53 - 1  # what every reader of JSON keeps exactly
+_BLOB_NAME = re.compile(r"[0-9a-f]{64}")
+
+
+def _refuse_large(value: Any, where: str) -> None:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _refuse_large(item, f"{where}.{key}" if where else key)
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            _refuse_large(item, f"{where}[{index}]")
+    elif isinstance(value, int) and abs(value) > _LARGEST:
+        raise BuildError(
+            f"{where} is {value}: expected an integer within +-(2^53 - 1), as past it JSON does not "
+            "keep integers exactly; declare a smaller one"
+        )
+
+
+def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
+    """The one spelling of a manifest: keys sorted, no blanks, ASCII."""
+    _refuse_large(manifest, "")
+    return json.dumps(
+        manifest, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    ).encode("ascii")
+
+
+def pack_bytes(manifest: bytes, order: list[str], blobs: Mapping[str, bytes]) -> bytes:
+    """The file form; `order` is the manifest's order of blobs."""
+    out = bytearray(b"PEGAPACK" + struct.pack("<IIQ", 1, 0, len(manifest)) + manifest)
+    out.extend(bytes(-len(out) % _ALIGNMENT))
+    for name in order:
+        out.extend(blobs[name])
+        out.extend(bytes(-len(out) % _ALIGNMENT))
+    return bytes(out)
+
+
+def write_file(path: Path, content: bytes) -> bool:
+    """Writes `content`, or leaves the file alone where it holds that already. True if it wrote."""
+    try:
+        if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
+            return False
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            with open(part, "wb") as out:
+                out.write(content)
+                out.flush()
+                os.fsync(out.fileno())
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise BuildError(f"cannot write {path}: {error.strerror or error}") from error
+    return True
+
+
+def write_folder(path: Path, manifest: bytes, blobs: Mapping[str, bytes]) -> bool:
+    """Writes the folder form, or leaves it alone where it holds that already. True if it wrote."""
+    try:
+        if _holds(path, manifest, blobs):
+            return False
+        if path.exists() and not _is_pack(path):
+            raise BuildError(
+                f"cannot write {path}: it is there and is not a pack's folder; remove it or "
+                "name another"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        old = path.with_name(f".{path.name}.{os.getpid()}.old")
+        try:
+            (part / "blobs").mkdir(parents=True)
+            for name, content in blobs.items():
+                (part / "blobs" / name).write_bytes(content)
+            (part / "manifest.json").write_bytes(manifest)
+            if path.exists():
+                os.rename(path, old)
+            try:
+                os.rename(part, path)
+            except BaseException:
+                if old.exists():
+                    os.rename(old, path)
+                raise
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise BuildError(f"cannot write {path}: {error.strerror or error}") from error
+    return True
+
+
+def _is_pack(path: Path) -> bool:
+    """Whether the folder holds a pack's files and nothing else (an empty one does)."""
+    if (
+        path.is_symlink()
+        or not path.is_dir()
+        or {e.name for e in path.iterdir()} - {"manifest.json", "blobs"}
+    ):
+        return False
+    blobs = path / "blobs"
+    return not blobs.exists() or (
+        not blobs.is_symlink()
+        and blobs.is_dir()
+        and all(_BLOB_NAME.fullmatch(e.name) for e in blobs.iterdir())
+    )
+
+
+def _holds(path: Path, manifest: bytes, blobs: Mapping[str, bytes]) -> bool:
+    if not path.is_dir() or not _is_pack(path) or not (path / "blobs").is_dir():
+        return False
+    own = path / "manifest.json"
+    if not own.is_file() or own.read_bytes() != manifest:
+        return False
+    if {e.name for e in (path / "blobs").iterdir()} != set(blobs):
+        return False
+    return all((path / "blobs" / name).read_bytes() == content for name, content in blobs.items())
