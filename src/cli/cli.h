@@ -28,7 +28,12 @@ enum {
   CLI_OPTION_GLOBALS = 8,  /**< --tvm-ffi[=LIB]: the runtime's globals too */
   CLI_OPTION_RUNTIME = 16, /**< --tvm-ffi LIB: which runtime */
   CLI_OPTION_OUTPUT = 32,
-  CLI_OPTION_BATCHES = 64
+  CLI_OPTION_BATCHES = 64,
+  CLI_OPTION_PACK = 128,
+  CLI_OPTION_TARGET = 256,
+  CLI_OPTION_DEVICE = 512,
+  CLI_OPTION_ALLOW_PTX = 1024,
+  CLI_OPTION_PARAMS = 2048
 };
 
 /** \brief A parsed command line. Text is borrowed from argv. */
@@ -38,7 +43,13 @@ typedef struct cli_options {
   bool globals;                /**< --tvm-ffi was given */
   const char *runtime_library; /**< its LIB, or NULL */
   const char *module;
+  const char *pack; /**< never together with module or globals */
+  const char *target;
   const char *output;
+  bool has_device;
+  int32_t device;  /**< number of a CUDA device, 0 where none was given */
+  bool allow_ptx;  /**< the driver may compile PTX */
+  bool params;     /**< show the parameters of kernels */
   int32_t batches; /**< 0 for the command's own number */
   char **args;     /**< what is no option, in order */
   int num_args;
@@ -80,6 +91,9 @@ cli_exit cli_doctor(const cli_options *options, pega_error *error);
 cli_exit cli_list(const cli_options *options, pega_error *error);
 cli_exit cli_info(const cli_options *options, pega_error *error);
 cli_exit cli_call(const cli_options *options, pega_error *error);
+cli_exit cli_verify(const cli_options *options, pega_error *error);
+cli_exit cli_explain(const cli_options *options, pega_error *error);
+cli_exit cli_test(const cli_options *options, pega_error *error);
 cli_exit cli_bench(const cli_options *options, pega_error *error);
 cli_exit cli_help(const cli_options *options, pega_error *error);
 

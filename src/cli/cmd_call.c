@@ -58,6 +58,40 @@ static cli_exit parse_arguments(call *self, int num_words, char **words, pega_er
   return CLI_DONE;
 }
 
+/* Memory of a GPU that an argument would have to be, for an error text; NULL: it need not. */
+static const char *lacks(const cli_argument *argument, const pega_param *param, bool kernel) {
+  if (param == NULL) return NULL;
+  const bool cuda = param->device_type == kDLCUDA || param->device_type == kDLCUDAManaged;
+  if (param->type == PEGA_TYPE_TENSOR && cuda && argument->value.kind == PEGA_TENSOR) {
+    return "a tensor on a GPU";
+  }
+  /* Any address that is written here would be taken for one of this process by the driver. */
+  if (!kernel || argument->value.kind == PEGA_NONE || argument->value.as.u64 == 0) return NULL;
+  if (param->type == PEGA_TYPE_POINTER) return "the address of memory on a GPU";
+  return param->type == PEGA_TYPE_STREAM ? "a stream of this process (0 is the default one)" : NULL;
+}
+
+/* Arguments that nothing can be launched with are refused, and not by the GPU. */
+static pega_status check_memory(const call *self, const char *from, pega_error *error) {
+  const pega_signature *signature = pega_function_signature(self->function);
+  const pega_status checked =
+      pega_function_check(self->function, self->values, self->num_args, error);
+  /* An argument that is wrong in another way is the call's to refuse. */
+  if (checked != PEGA_OK && checked != PEGA_ERROR_DEVICE) return PEGA_OK;
+  for (int i = 0; i < self->num_args; ++i) {
+    const pega_param *param = cli_signature_param(signature, i);
+    const char *what = lacks(&self->args[i], param, strcmp(from, CLI_FROM_PACK) == 0);
+    if (what == NULL) continue;
+    return pega_error_set(
+        error, PEGA_ERROR_UNSUPPORTED, NULL,
+        "%s: argument %d '%.64s': expected %s, which the command line cannot give: its tensors are "
+        "on the CPU; nothing was launched. `pega test PACK` runs a pack's golden cases, and an "
+        "engine calls the function with memory of its own (include/pega/pack.h)",
+        pega_function_name(self->function), i, param->name, what);
+  }
+  return PEGA_OK;
+}
+
 static bool is_output(const cli_argument *argument, const pega_param *param) {
   if (argument->tensor.view.data == NULL) return false;
   if (param != NULL && param->type == PEGA_TYPE_TENSOR) {
@@ -174,12 +208,14 @@ static cli_exit run(call *self, const cli_options *options, pega_error *error) {
   if (options->output != NULL && safetensors_check_target(options->output, error) != PEGA_OK) {
     return CLI_FAILED;
   }
+  const char *from = "";
   if (cli_source_open(options, &self->source, error) != PEGA_OK ||
-      cli_source_get(self->source, options->args[0], &self->function, NULL, error) != PEGA_OK) {
+      cli_source_get(self->source, options->args[0], &self->function, &from, error) != PEGA_OK) {
     return CLI_FAILED;
   }
   const cli_exit parsed = parse_arguments(self, options->num_args - 1, options->args + 1, error);
   if (parsed != CLI_DONE) return parsed;
+  if (check_memory(self, from, error) != PEGA_OK) return CLI_FAILED;
   if (pega_function_call(self->function, self->values, self->num_args, &self->result, error) !=
           PEGA_OK ||
       collect_outputs(self, error) != PEGA_OK) {

@@ -54,24 +54,15 @@ static void print_scalar(const json_t *value) {
   }
 }
 
-/* Lines of a text are set below one another. */
-static void print_lines(const char *text, int indent) {
-  while (*text != '\0') {
-    const size_t size = strcspn(text, "\n");
-    (void)printf("%*s", indent, "");
-    cli_print_text(stdout, text, size);
-    (void)putchar('\n');
-    text += text[size] == '\n' ? size + 1 : size;
-  }
-}
-
 /* The report for people is the JSON report, set as text, so that the two cannot differ. */
 static void print_member(const char *key, const json_t *value, int indent) {
   const char *name = NULL;
   json_t *member = NULL;
   size_t index = 0;
   (void)printf("%*s", indent, "");
-  for (const char *at = key; *at != '\0'; ++at) (void)putchar(*at == '_' ? ' ' : *at);
+  /* Names of variables keep their underscores. */
+  const bool plain = *key < 'A' || *key > 'Z';
+  for (const char *at = key; *at != '\0'; ++at) (void)putchar(plain && *at == '_' ? ' ' : *at);
   (void)putchar(':');
   if (json_is_object(value)) {
     (void)putchar('\n');
@@ -93,7 +84,7 @@ static void print_member(const char *key, const json_t *value, int indent) {
     (void)puts(json_array_size(value) == 0 ? " none" : "");
   } else if (json_is_string(value) && strchr(json_string_value(value), '\n') != NULL) {
     (void)putchar('\n');
-    print_lines(json_string_value(value), indent + 2);
+    cli_print_lines(json_string_value(value), indent + 2);
   } else {
     (void)putchar(' ');
     print_scalar(value);
@@ -124,6 +115,7 @@ cli_exit cli_doctor(const cli_options *options, pega_error *error) {
   cli_json_set(report, "pega", about_build());
   cli_json_set(report, BRIDGE_KEY, cli_doctor_bridge(options->runtime_library, problems));
   cli_json_set(report, "cuda", cli_doctor_cuda(problems));
+  cli_json_set(report, "packs", cli_doctor_packs(problems));
   cli_json_set(report, "cpu", cli_doctor_cpu());
   cli_json_set(report, "functions", cli_doctor_functions(problems));
   cli_json_set(report, "problems", problems);

@@ -8,15 +8,23 @@
 #include "print.h"
 
 static const cli_command COMMANDS[] = {
-    {"doctor", "[OPTION...]", "say what is found here: build, runtime, driver, devices, CPU",
-     "A missing GPU or runtime is no failure. The exit code is 1 if something that was found does\n"
-     "not work.\n",
+    {"doctor", "[OPTION...]", "say what is found here: build, runtime, driver, devices, packs, CPU",
+     "A missing GPU or runtime is no failure. The exit code is 1 if something that was found, or a\n"
+     "pack that PEGA_PACK_PATH names, does not work.\n",
      CLI_OPTION_RUNTIME | CLI_OPTION_JSON | CLI_OPTION_HELP, 0, 0, cli_doctor},
     {"list", "[OPTION...]", "list functions with their signatures",
-     "Without options: the functions of the registry. With --module: those of the module.\n",
-     CLI_OPTION_MODULE | CLI_OPTION_GLOBALS | CLI_OPTION_JSON | CLI_OPTION_HELP, 0, 0, cli_list},
-    {"info", "NAME [OPTION...]", "describe a function and its parameters", "",
-     CLI_OPTION_MODULE | CLI_OPTION_GLOBALS | CLI_OPTION_JSON | CLI_OPTION_HELP, 1, 1, cli_info},
+     "Without options: the functions of the registry. With --module or --pack: those of the module\n"
+     "or of the kernel pack.\n",
+     CLI_OPTION_MODULE | CLI_OPTION_PACK | CLI_OPTION_GLOBALS | CLI_OPTION_JSON | CLI_OPTION_HELP,
+     0, 0, cli_list},
+    {"info", "NAME | PACK [NAME] [OPTION...]",
+     "describe a function and its parameters, or a kernel pack",
+     "PACK is an argument that ends in .pegapack, has a slash or exists as a file or folder; a\n"
+     "NAME is any other one, and every one where an option says what to take functions from.\n"
+     "Needs no GPU.\n",
+     CLI_OPTION_MODULE | CLI_OPTION_PACK | CLI_OPTION_GLOBALS | CLI_OPTION_PARAMS |
+         CLI_OPTION_JSON | CLI_OPTION_HELP,
+     1, 2, cli_info},
     {"call", "NAME [ARG...] [OPTION...]", "call a function",
      "An ARG is read by the type that the function's signature gives it, or is one of:\n"
      "  3  -2.5  0x10  true  none      a number, bool or none\n"
@@ -28,9 +36,27 @@ static const cli_command COMMANDS[] = {
      "  zeros:bfloat16[128,2,64]       a new tensor\n"
      "Output tensors (parameters that the call writes; without a signature each zeros:... one; a\n"
      "tensor that the function returns) are written to -o FILE under the parameter's name, or argN\n"
-     "without a signature; a returned one is \"result\".\n",
-     CLI_OPTION_MODULE | CLI_OPTION_GLOBALS | CLI_OPTION_OUTPUT | CLI_OPTION_JSON | CLI_OPTION_HELP,
+     "without a signature; a returned one is \"result\".\n"
+     "Tensors are made on the CPU alone: a pack's function that wants memory of a GPU is refused\n"
+     "before anything is launched; `pega test PACK` runs kernels.\n",
+     CLI_OPTION_MODULE | CLI_OPTION_PACK | CLI_OPTION_GLOBALS | CLI_OPTION_ALLOW_PTX |
+         CLI_OPTION_OUTPUT | CLI_OPTION_JSON | CLI_OPTION_HELP,
      1, -1, cli_call},
+    {"verify", "PACK... [OPTION...]", "check kernel packs whole: manifest and every blob",
+     "Needs no GPU. Each blob's SHA-256, target, parameter table, shared memory and registers are\n"
+     "compared with the manifest. The exit code is 1 if a pack is not what it says.\n",
+     CLI_OPTION_JSON | CLI_OPTION_HELP, 1, -1, cli_verify},
+    {"explain", "NAME --target TARGET | --device DEVICE [OPTION...]",
+     "say which variant of a pack's function a GPU takes, and why",
+     "Without --pack: the first pack of PEGA_PACK_PATH (paths with colons between them) that has\n"
+     "the function. With --target no GPU is needed. The exit code is 1 if no variant is taken.\n",
+     CLI_OPTION_PACK | CLI_OPTION_TARGET | CLI_OPTION_DEVICE | CLI_OPTION_ALLOW_PTX |
+         CLI_OPTION_JSON | CLI_OPTION_HELP,
+     1, 1, cli_explain},
+    {"test", "PACK [OPTION...]", "run a pack's golden cases on a GPU and compare what they write",
+     "Without --device: on cuda:0. A line for each compared output. The exit code is 1 unless there\n"
+     "was a case and all of them agreed.\n",
+     CLI_OPTION_DEVICE | CLI_OPTION_ALLOW_PTX | CLI_OPTION_JSON | CLI_OPTION_HELP, 1, 1, cli_test},
     {"bench", "call [OPTION...]", "measure the library on this machine",
      "  call    ns per call of a no-op through each boundary: median, least and most of the batches\n",
      CLI_OPTION_RUNTIME | CLI_OPTION_BATCHES | CLI_OPTION_JSON | CLI_OPTION_HELP, 1, 1, cli_bench},

@@ -28,6 +28,16 @@ static const struct {
     {CLI_OPTION_MODULE, "module", 'm', required_argument, "-m, --module FILE",
      "take functions from a module (needs a build with a bridge)"},
 #endif
+    {CLI_OPTION_PACK, "pack", 'p', required_argument, "-p, --pack PACK",
+     "take functions from a kernel pack, a folder or a file"},
+    {CLI_OPTION_TARGET, "target", 't', required_argument, "-t, --target TARGET",
+     "the target to explain for: sm_90, sm_90a; needs no GPU"},
+    {CLI_OPTION_DEVICE, "device", 'd', required_argument, "-d, --device DEVICE",
+     "the CUDA device, 0 or cuda:0"},
+    {CLI_OPTION_ALLOW_PTX, "allow-ptx", 0, no_argument, "    --allow-ptx",
+     "kernels that are PTX may be compiled by the driver"},
+    {CLI_OPTION_PARAMS, "params", 0, no_argument, "    --params",
+     "of a pack's variants show grids, conditions and parameters with offsets too"},
     {CLI_OPTION_OUTPUT, "output", 'o', required_argument, "-o, --output FILE",
      "write output tensors to this .safetensors file"},
     {CLI_OPTION_BATCHES, "batches", 0, required_argument, "    --batches N",
@@ -77,6 +87,21 @@ static cli_exit parse_batches(const char *text, int32_t *out, pega_error *error)
   return CLI_DONE;
 }
 
+/* "0", "cuda:0" or "cuda". */
+static cli_exit parse_device(const char *text, cli_options *out, pega_error *error) {
+  char name[PEGA_NAME_SIZE];
+  DLDevice device = {kDLCPU, 0};
+  const bool bare = *text != '\0' && strspn(text, "0123456789") == strlen(text);
+  const int size = snprintf(name, sizeof name, "%s%s", bare ? "cuda:" : "", text);
+  if (size >= (int)sizeof name || pega_device_parse(name, &device, NULL) != PEGA_OK ||
+      device.device_type != kDLCUDA) {
+    return cli_misuse(error, "--device: expected a CUDA device, 0 or cuda:0, got \"%.100s\"", text);
+  }
+  out->has_device = true;
+  out->device = device.device_id;
+  return CLI_DONE;
+}
+
 static cli_exit apply(unsigned bit, cli_options *out, pega_error *error) {
   switch (bit) {
     case CLI_OPTION_HELP:
@@ -92,6 +117,20 @@ static cli_exit apply(unsigned bit, cli_options *out, pega_error *error) {
     case CLI_OPTION_RUNTIME:
       out->globals = true;
       out->runtime_library = optarg;
+      return CLI_DONE;
+    case CLI_OPTION_PACK:
+      out->pack = optarg;
+      return CLI_DONE;
+    case CLI_OPTION_TARGET:
+      out->target = optarg;
+      return CLI_DONE;
+    case CLI_OPTION_DEVICE:
+      return parse_device(optarg, out, error);
+    case CLI_OPTION_ALLOW_PTX:
+      out->allow_ptx = true;
+      return CLI_DONE;
+    case CLI_OPTION_PARAMS:
+      out->params = true;
       return CLI_DONE;
     case CLI_OPTION_OUTPUT:
       out->output = optarg;
@@ -155,6 +194,10 @@ cli_exit cli_options_parse(const cli_command *command, int num_words, char **wor
   if (command->max_args >= 0 && out->num_args > command->max_args) {
     return cli_misuse(error, "%s: unexpected argument \"%.100s\"", command->name,
                       out->args[command->max_args]);
+  }
+  if (out->pack != NULL && (out->module != NULL || out->globals)) {
+    return cli_misuse(error, "%s: expected one place to take functions from, got --pack and %s",
+                      command->name, out->module != NULL ? "--module" : "a runtime");
   }
   return CLI_DONE;
 }

@@ -57,6 +57,47 @@ void cli_print_string(FILE *stream, const char *text) {
   cli_print_text(stream, text, strlen(text));
 }
 
+char *cli_escape_line(const char *text) {
+  const unsigned char *bytes = (const unsigned char *)text;
+  const size_t size = strlen(text);
+  char *out = size > SIZE_MAX / 4 - 1 ? NULL : malloc(size * 4 + 1);
+  if (out == NULL) cli_out_of_memory();
+  size_t used = 0;
+  for (size_t i = 0; i < size;) {
+    size_t length = utf8_length(bytes + i, size - i);
+    const bool plain =
+        length != 0 && bytes[i] != '\n' && bytes[i] != '\t' && !is_control(bytes + i, length);
+    if (length == 0) length = 1;
+    for (size_t j = i; j < i + length; ++j) {
+      if (plain) {
+        out[used++] = text[j];
+      } else {
+        used += (size_t)snprintf(out + used, 5, "\\x%02x", bytes[j]);
+      }
+    }
+    i += length;
+  }
+  out[used] = '\0';
+  return out;
+}
+
+void cli_print_line(FILE *stream, const char *text) {
+  if (text == NULL) return;
+  char *escaped = cli_escape_line(text);
+  (void)fputs(escaped, stream);
+  free(escaped);
+}
+
+void cli_print_lines(const char *text, int indent) {
+  while (text != NULL && *text != '\0') {
+    const size_t size = strcspn(text, "\n");
+    (void)printf("%*s", indent, "");
+    cli_print_text(stdout, text, size);
+    (void)putchar('\n');
+    text += text[size] == '\n' ? size + 1 : size;
+  }
+}
+
 /* pega_value_format() into memory of its own. */
 static char *value_text(const pega_value *value, size_t *size) {
   *size = pega_value_format(value, NULL, 0);
@@ -163,7 +204,7 @@ json_t *cli_json_uint(uint64_t number) {
   return json_string(digits);
 }
 
-static json_t *json_float(double number) {
+json_t *cli_json_float(double number) {
   /* JSON has no word for these. */
   if (isnan(number)) return json_string("nan");
   if (isinf(number)) return json_string(number > 0 ? "inf" : "-inf");
@@ -227,7 +268,7 @@ static json_t *json_value(const pega_value *value, int depth) {
       cli_json_set(object, "value", cli_json_uint(value->as.u64));
       break;
     case PEGA_FLOAT:
-      cli_json_set(object, "value", json_float(value->as.f64));
+      cli_json_set(object, "value", cli_json_float(value->as.f64));
       break;
     case PEGA_POINTER:
       cli_json_set(object, "value", json_sprintf("0x%" PRIx64, value->as.u64));
@@ -284,10 +325,32 @@ json_t *cli_json_error(const pega_error *error) {
   }
 }
 
+/* JSON needs escapes for C0 alone; a terminal also obeys DEL and C1. */
+static void print_json_text(const char *text) {
+  const unsigned char *bytes = (const unsigned char *)text;
+  size_t start = 0;
+  size_t i = 0;
+  while (bytes[i] != '\0') {
+    const bool c1 = bytes[i] == 0xc2 && bytes[i + 1] >= 0x80 && bytes[i + 1] < 0xa0;
+    if (!c1 && bytes[i] != 0x7f) {
+      ++i;
+      continue;
+    }
+    (void)fwrite(text + start, 1, i - start, stdout);
+    (void)printf("\\u%04x", (unsigned)(c1 ? bytes[i + 1] : bytes[i]));
+    i += c1 ? 2 : 1;
+    start = i;
+  }
+  (void)fwrite(text + start, 1, i - start, stdout);
+}
+
 void cli_print_json(json_t *object) {
   if (object == NULL) cli_out_of_memory();
+  char *text = json_dumps(object, JSON_INDENT(2));
+  if (text == NULL) cli_out_of_memory();
   /* A failing write leaves its mark on stdout, which main() looks at. */
-  (void)json_dumpf(object, stdout, JSON_INDENT(2));
+  print_json_text(text);
   (void)fputc('\n', stdout);
+  free(text);
   json_decref(object);
 }

@@ -28,6 +28,12 @@ void cli_print_error(const pega_error *error, bool json);
 void cli_print_text(FILE *stream, const char *text, size_t size);
 /** \brief The same for NUL-terminated text. */
 void cli_print_string(FILE *stream, const char *text);
+/** \brief The same as owned text that is one line: newlines and tabs are escaped too. */
+char *cli_escape_line(const char *text);
+/** \brief Prints what cli_escape_line() returns; NULL is nothing. */
+void cli_print_line(FILE *stream, const char *text);
+/** \brief Prints each line of a text on stdout behind `indent` blanks; NULL is nothing. */
+void cli_print_lines(const char *text, int indent);
 /** \brief Prints a value as pega_value_format() writes it. */
 void cli_print_value(FILE *stream, const pega_value *value);
 
@@ -47,11 +53,13 @@ json_t *cli_json_text(const char *text, size_t size);
 json_t *cli_json_string(const char *text);
 /** \brief A JSON integer, or the decimal digits as a string where it is too great for one. */
 json_t *cli_json_uint(uint64_t number);
+/** \brief A JSON number; "nan", "inf", "-inf" for what JSON has no number for. */
+json_t *cli_json_float(double number);
 /** \brief {"kind": ..., "value": ...} with what else belongs to the kind. Returns owned. */
 json_t *cli_json_value(const pega_value *value);
 /** \brief {"status", "kind", "message", "traceback"[, "cause"]}. Returns owned. */
 json_t *cli_json_error(const pega_error *error);
-/** \brief Prints an object on stdout and frees it. */
+/** \brief Prints an object on stdout, control characters escaped, and frees it. */
 void cli_print_json(json_t *object);
 
 #endif  // PEGA_CLI_PRINT_H_

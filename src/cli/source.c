@@ -3,12 +3,16 @@
 
 #include <stdlib.h>
 
+#include "kernel_pack.h"
+
 #ifdef PEGA_CLI_BRIDGE
 #include <pega/tvm_ffi.h>
 #endif
 
 struct cli_source {
-  bool module_only;
+  const char
+      *only;     /* CLI_FROM_MODULE or CLI_FROM_PACK; NULL: the registry and what else there is */
+  cli_pack pack; /* open with CLI_FROM_PACK */
 #ifdef PEGA_CLI_BRIDGE
   pega_tvm_ffi *runtime;       /* or NULL */
   pega_tvm_ffi_module *module; /* or NULL */
@@ -81,13 +85,17 @@ static bool has_foreign(const cli_source *source) {
 pega_status cli_source_open(const cli_options *options, cli_source **out, pega_error *error) {
   cli_source *source = calloc(1, sizeof *source);
   if (source == NULL) return pega_error_set(error, PEGA_ERROR_OUT_OF_MEMORY, NULL, "out of memory");
-  source->module_only = options->module != NULL;
-  if (options->module != NULL || options->globals) {
-    const pega_status status = open_foreign(options, source, error);
-    if (status != PEGA_OK) {
-      cli_source_close(source);
-      return status;
-    }
+  pega_status status = PEGA_OK;
+  if (options->pack != NULL) {
+    source->only = CLI_FROM_PACK;
+    status = cli_pack_open(options->pack, options->allow_ptx, &source->pack, error);
+  } else if (options->module != NULL || options->globals) {
+    if (options->module != NULL) source->only = CLI_FROM_MODULE;
+    status = open_foreign(options, source, error);
+  }
+  if (status != PEGA_OK) {
+    cli_source_close(source);
+    return status;
   }
   *out = source;
   return PEGA_OK;
@@ -96,14 +104,17 @@ pega_status cli_source_open(const cli_options *options, cli_source **out, pega_e
 void cli_source_close(cli_source *source) {
   if (source == NULL) return;
   close_foreign(source);
+  cli_pack_close(&source->pack);
   free(source);
 }
 
 pega_status cli_source_get(cli_source *source, const char *name, pega_function **out,
                            const char **from, pega_error *error) {
-  const char *found = source->module_only ? CLI_FROM_MODULE : CLI_FROM_REGISTRY;
+  const char *found = source->only != NULL ? source->only : CLI_FROM_REGISTRY;
   pega_status status = PEGA_OK;
-  if (source->module_only) {
+  if (source->pack.pack != NULL) {
+    status = pega_pack_get(source->pack.pack, name, out, error);
+  } else if (source->only != NULL) {
     status = get_foreign(source, name, out, error);
   } else {
     status = pega_registry_get(name, out, error);
@@ -140,17 +151,18 @@ static void visit_names(cli_source *source, const pega_value *names, const char 
 pega_status cli_source_each(cli_source *source, cli_source_visit visit, void *self,
                             pega_error *error) {
   pega_value names = pega_value_none();
-  if (!source->module_only) {
+  if (source->only == NULL) {
     const pega_status status = pega_registry_list(&names, error);
     if (status != PEGA_OK) return status;
     visit_names(source, &names, CLI_FROM_REGISTRY, visit, self);
     pega_value_release(&names);
   }
-  if (has_foreign(source)) {
-    const pega_status status = list_foreign(source, &names, error);
+  const bool pack = source->pack.pack != NULL;
+  if (pack || has_foreign(source)) {
+    const pega_status status = pack ? pega_pack_list(source->pack.pack, &names, error)
+                                    : list_foreign(source, &names, error);
     if (status != PEGA_OK) return status;
-    visit_names(source, &names, source->module_only ? CLI_FROM_MODULE : CLI_FROM_GLOBAL, visit,
-                self);
+    visit_names(source, &names, source->only != NULL ? source->only : CLI_FROM_GLOBAL, visit, self);
     pega_value_release(&names);
   }
   return PEGA_OK;

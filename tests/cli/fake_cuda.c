@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A CUDA driver with no GPU behind it, for the tests of `pega doctor`. FAKE_CUDA says what it does:
- * "two" devices, "none", or "broken" in cuInit. Compiled with FAKE_CUDA_OLD it lacks a symbol.
+ * A CUDA driver that is of no use, for the tests of `pega doctor`. FAKE_CUDA says what cuInit does:
+ * "none" finds no device, "broken" fails; else it is one that is too old, without cuGetProcAddress.
  */
-#include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,7 +15,7 @@ static int is(const char *what) {
 
 EXPORT int cuDriverGetVersion(int *version);
 int cuDriverGetVersion(int *version) {
-  *version = 13010;
+  *version = 10020;
   return 0;
 }
 
@@ -44,29 +42,3 @@ int cuDeviceGetCount(int *count) {
   *count = 2;
   return 0;
 }
-
-EXPORT int cuDeviceGet(int *device, int ordinal);
-int cuDeviceGet(int *device, int ordinal) {
-  *device = ordinal + 40;
-  return 0;
-}
-
-EXPORT int cuDeviceGetName(char *name, int size, int device);
-int cuDeviceGetName(char *name, int size, int device) {
-  (void)snprintf(name, (size_t)size, "Fake GPU %d", device);
-  return 0;
-}
-
-EXPORT int cuDeviceGetAttribute(int *value, int attribute, int device);
-int cuDeviceGetAttribute(int *value, int attribute, int device) {
-  *value = attribute == 75 ? device - 31 : attribute == 76 ? 3 : -1;
-  return 0;
-}
-
-#ifndef FAKE_CUDA_OLD
-EXPORT int cuDeviceTotalMem_v2(size_t *bytes, int device);
-int cuDeviceTotalMem_v2(size_t *bytes, int device) {
-  *bytes = (size_t)85899345920U + (size_t)device;
-  return 0;
-}
-#endif

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/stat.h>
@@ -24,13 +25,14 @@ void enter_folder(void) {
   }
 }
 
+static int remove_entry(const char *path, const struct stat *info, int type, struct FTW *place) {
+  (void)info;
+  (void)type;
+  return place->level == 0 ? 0 : remove(path);
+}
+
 void leave_folder(void) {
-  DIR *directory = opendir(".");
-  for (struct dirent *entry; directory != NULL && (entry = readdir(directory)) != NULL;) {
-    if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
-    (void)remove(entry->d_name);
-  }
-  if (directory != NULL) (void)closedir(directory);
+  if (nftw(".", remove_entry, 8, FTW_DEPTH | FTW_PHYS) != 0) perror(folder);
   if (chdir("..") != 0 || rmdir(folder) != 0) perror(folder);
 }
 
@@ -83,6 +85,18 @@ void set_pega_path(int argc, char **argv) {
     (void)fprintf(stderr, "usage: %s PEGA\n", argv[0]);
     exit(2);
   }
+}
+
+char *library_path(const char *path) {
+  char *absolute = realpath(path, NULL);
+  char *text = malloc(absolute == NULL ? 1 : strlen(absolute) + 32);
+  if (absolute == NULL || text == NULL) {
+    perror(path);
+    exit(2);
+  }
+  (void)sprintf(text, "LD_LIBRARY_PATH=%s", absolute);
+  free(absolute);
+  return text;
 }
 
 /* The environment with one variable set anew. */

@@ -24,7 +24,7 @@
 
 /** \brief Makes an empty folder below the working one and goes there. */
 void enter_folder(void);
-/** \brief Removes that folder with the files in it. */
+/** \brief Removes that folder with all that is in it. */
 void leave_folder(void);
 /** \brief Files of the working folder whose name begins with `prefix`. */
 int count_files(const char *prefix);
@@ -43,6 +43,9 @@ void write_safetensors(const char *path, const char *header, size_t data_size);
 extern char *pega_path;
 /** \brief Sets pega_path; ends the program with a message if there is no such file. */
 void set_pega_path(int argc, char **argv);
+
+/** \brief "LD_LIBRARY_PATH=" and a folder's absolute path, owned; ends the program if there is none. */
+char *library_path(const char *folder);
 
 /** \brief What a run of `pega` did. */
 typedef struct run_result {

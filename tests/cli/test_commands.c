@@ -18,7 +18,8 @@ static void test_version(void **state) {
 
 static void test_help(void **state) {
   (void)state;
-  static const char *const commands[] = {"doctor", "list", "info", "call", "bench", "help"};
+  static const char *const commands[] = {"doctor",  "list", "info",  "call", "verify",
+                                         "explain", "test", "bench", "help"};
   expect(run("--help"), 0, "usage: pega COMMAND", NULL);
   expect(run("-h"), 0, "usage: pega COMMAND", NULL);
   expect(run("help"), 0, "Exit codes: 0 done, 1 failed, 2 misuse.", NULL);
@@ -51,8 +52,10 @@ static void test_misuse(void **state) {
   expect(run("list", "-x"), 2, NULL, "pega: list: no option \"-x\"");
   expect(run("list", "--json=1"), 2, NULL, "pega: list: no option \"--json=1\"");
   expect(run("list", "extra"), 2, NULL, "pega: list: unexpected argument \"extra\"");
-  expect(run("info"), 2, NULL, "expected `pega info NAME [OPTION...]`, got 0 arguments");
-  expect(run("info", "a", "b"), 2, NULL, "pega: info: unexpected argument \"b\"");
+  expect(run("info"), 2, NULL,
+         "expected `pega info NAME | PACK [NAME] [OPTION...]`, got 0 arguments");
+  expect(run("info", "a", "b"), 2, NULL,
+         "pega: info: unexpected argument \"b\": the one before it");
   expect(run("call", SOLVE, "-o"), 2, NULL, "pega: call: \"-o\" needs a value");
   expect(run("call", SOLVE, "--output"), 2, NULL, "pega: call: \"--output\" needs a value");
   expect(run("bench"), 2, NULL, "expected `pega bench call [OPTION...]`, got 0 arguments");

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pack_file.h"
+
+#include <nettle/sha2.h>
+#include <sys/stat.h>
+
+enum { NUM_BLOBS = 4, ALIGNMENT = 64 };
+
+static const char PTX[] =
+    ".version 7.0\n.target sm_80\n.address_size 64\n"
+    ".visible .entry keep(.param .u64 px, .param .u32 pn)\n{\n  ret;\n}\n";
+static const float ONES[4] = {1, 1, 1, 1};
+static const float TWOS[4] = {2, 2, 2, 2};
+
+/* What a manifest may refer to, as @name@; what it does not is left out of the pack. */
+static const struct {
+  const char *name;
+  const char *kind;
+  const void *bytes;
+  size_t size;
+} BLOBS[NUM_BLOBS] = {
+    {"@ptx@", "ptx", PTX, sizeof PTX - 1},
+    {"@ones@", "data", ONES, sizeof ONES},
+    {"@twos@", "data", TWOS, sizeof TWOS},
+    {"@nul@", "ptx", "x\0y", 3},
+};
+
+static void digest(const void *bytes, size_t size, char name[65]) {
+  struct sha256_ctx context;
+  unsigned char raw[SHA256_DIGEST_SIZE];
+  sha256_init(&context);
+  sha256_update(&context, size, bytes);
+  sha256_digest(&context, sizeof raw, raw);
+  for (size_t i = 0; i < sizeof raw; ++i) (void)snprintf(name + 2 * i, 3, "%02x", raw[i]);
+}
+
+static void append(char **text, const char *more, size_t size) {
+  const size_t used = *text == NULL ? 0 : strlen(*text);
+  *text = realloc(*text, used + size + 1);
+  assert_non_null(*text);
+  memcpy(*text + used, more, size);
+  (*text)[used + size] = '\0';
+}
+
+static char *make_manifest(const pack_text *what) {
+  char names[NUM_BLOBS][65];
+  char *text = NULL;
+  static const char head[] = "{'schema_version':1,'name':'small','doc':'";
+  append(&text, head, strlen(head));
+  append(&text, what->doc, strlen(what->doc));
+  append(&text, "','blobs':[", strlen("','blobs':["));
+  const char *between = "";
+  for (size_t i = 0; i < NUM_BLOBS; ++i) {
+    char entry[160];
+    digest(BLOBS[i].bytes, BLOBS[i].size, names[i]);
+    if (strstr(what->functions, BLOBS[i].name) == NULL) continue;
+    const int size = snprintf(entry, sizeof entry, "%s{'sha256':'%s','size':%zu,'kind':'%s'}",
+                              between, names[i], BLOBS[i].size, BLOBS[i].kind);
+    append(&text, entry, (size_t)size);
+    between = ",";
+  }
+  append(&text, "],'functions':[", strlen("],'functions':["));
+  for (const char *at = what->functions; *at != '\0';) {
+    size_t i = 0;
+    while (i < NUM_BLOBS && strncmp(at, BLOBS[i].name, strlen(BLOBS[i].name)) != 0) ++i;
+    append(&text, i < NUM_BLOBS ? names[i] : at, i < NUM_BLOBS ? 64 : 1);
+    at += i < NUM_BLOBS ? strlen(BLOBS[i].name) : 1;
+  }
+  append(&text, "]}", 2);
+  for (char *at = text; *at != '\0'; ++at) {
+    if (*at == '\'') *at = '"';
+  }
+  return text;
+}
+
+static void put(FILE *file, const void *bytes, size_t size) {
+  assert_int_equal(fwrite(bytes, 1, size, file), size);
+  while (ftell(file) % ALIGNMENT != 0) assert_int_equal(fputc(0, file), 0);
+}
+
+void write_pack_file(const char *path, const pack_text *text) {
+  char *manifest = make_manifest(text);
+  const size_t size = strlen(manifest);
+  unsigned char head[24] = {'P', 'E', 'G', 'A', 'P', 'A', 'C', 'K', 1};
+  FILE *file = fopen(path, "wb");
+  assert_non_null(file);
+  for (int i = 0; i < 8; ++i) head[16 + i] = (unsigned char)((uint64_t)size >> (8 * i));
+  assert_int_equal(fwrite(head, 1, sizeof head, file), sizeof head);
+  put(file, manifest, size);
+  for (size_t i = 0; i < NUM_BLOBS; ++i) {
+    if (strstr(text->functions, BLOBS[i].name) != NULL) put(file, BLOBS[i].bytes, BLOBS[i].size);
+  }
+  assert_int_equal(fclose(file), 0);
+  free(manifest);
+}
+
+void write_pack_folder(const char *path, const pack_text *text) {
+  char name[256];
+  char *manifest = make_manifest(text);
+  assert_int_equal(mkdir(path, 0700), 0);
+  (void)snprintf(name, sizeof name, "%s/blobs", path);
+  assert_int_equal(mkdir(name, 0700), 0);
+  (void)snprintf(name, sizeof name, "%s/manifest.json", path);
+  write_file(name, manifest, strlen(manifest));
+  for (size_t i = 0; i < NUM_BLOBS; ++i) {
+    char hex[65];
+    if (strstr(text->functions, BLOBS[i].name) == NULL) continue;
+    digest(BLOBS[i].bytes, BLOBS[i].size, hex);
+    (void)snprintf(name, sizeof name, "%.100s/blobs/%s", path, hex);
+    write_file(name, BLOBS[i].bytes, BLOBS[i].size);
+  }
+  free(manifest);
+}
+
+void damage_pack_file(const char *path) {
+  size_t size = 0;
+  char *bytes = read_whole_file(path, &size);
+  /* The last blob ends the file but for padding. */
+  while (size > 0 && bytes[size - 1] == 0) --size;
+  bytes[size - 1] ^= 1;
+  FILE *file = fopen(path, "r+b");
+  assert_non_null(file);
+  assert_int_equal(fwrite(bytes, 1, size, file), size);
+  assert_int_equal(fclose(file), 0);
+  free(bytes);
+}
