@@ -1,0 +1,43 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# bundle.sh BUILD HOME PYTHON_FOLDER: gathers what run.sh needs from a build of the preset gpu into HOME,
+# a folder that runs wherever it is put: programs, libraries, packs, the TVM FFI wheel.
+set -eu
+build=$1 home=$2 wheel=$3
+cd "$(dirname "$0")/../.."
+
+rm -rf "$home"
+mkdir -p "$home/bin" "$home/lib" "$home/lib/system" "$home/kernels" "$home/python"
+cp "$build"/bin/test_gpu_* "$build"/bin/bench_launch "$build"/bin/cold_start_* "$build"/bin/pega "$home/bin/"
+[ ! -f "$build/bin/libbench_cubin_launcher.so" ] || cp "$build/bin/libbench_cubin_launcher.so" "$home/bin/"
+for library in "$build"/lib/libpega.so.[0-9] "$build"/lib/libpega_tvm_ffi.so.[0-9]; do
+    cp -L "$library" "$home/lib/"
+done
+# TVM FFI loads modules by the ending of their name.
+cp -L "$build/lib/libpega_tvm_ffi.so" "$home/lib/"
+cp build/kernels/*.pegapack "$home/kernels/"
+cp -R "$wheel" "$home/python/"
+
+# What the programs need beyond the C and C++ libraries; used only where the system has none.
+for file in "$home"/bin/* "$home"/lib/*.so.*; do
+    LD_LIBRARY_PATH=$home/lib ldd "$file"
+done | sed -n 's/^[[:space:]]*\(lib[^ ]*\) => \(\/[^ ]*\) .*/\1 \2/p' | sort -u |
+    while read -r name path; do
+        case $name in
+        libc.so.* | libm.so.* | libdl.so.* | libpthread.so.* | librt.so.* | libgcc_s.so.* | \
+            libstdc++.so.* | libpega*.so.* | libtvm_ffi.so) ;;
+        *) cp -L "$path" "$home/lib/system/$name" ;;
+        esac
+    done
+
+{
+    echo "commit: $(git rev-parse HEAD 2>/dev/null || echo unknown)"
+    changed=$(git status --porcelain 2>/dev/null | grep -c . || true)
+    echo "files changed since: $changed"
+    echo "built: $(date -u '+%Y-%m-%d %H:%M UTC') by $(${CC:-cc} --version | head -n 1)"
+    for pack in build/kernels/*.pegapack; do
+        echo "pack: $(basename "$pack") $(sha256sum "$pack" | cut -c1-16)"
+    done
+    echo "wheel: $(basename "$wheel")"
+} >"$home/INFO"
+du -sk "$home" | while read -r size path; do echo "$path: $size KiB"; done
