@@ -241,8 +241,9 @@ static bool malformed(const pega_value *value) {
 }
 
 static inline bool passes_quickly(const pega_quick_param *quick, const pega_value *value) {
-  return value->kind <= PEGA_OBJECT && (quick->kinds >> value->kind & 1) != 0 &&
-         value->flags == 0 && value->as.i64 >= quick->min && value->as.i64 <= quick->max &&
+  /* Kind and flags at once: any flag makes it great. */
+  const uint32_t tag = (uint32_t)value->flags << 16 | value->kind;
+  return tag < 32 && (quick->kinds >> tag & 1) != 0 && value->as.u64 - quick->min <= quick->span &&
          (value->as.u64 & quick->mask) == 0;
 }
 

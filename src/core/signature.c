@@ -189,13 +189,15 @@ static const char *keep(char **room, const char *text) {
 }
 
 static pega_quick_param quick_param(const pega_param *param) {
-  pega_quick_param quick = {0, 0, INT64_MIN, INT64_MAX};
+  pega_quick_param quick = {0, 0, 0, 0};
+  int64_t min = INT64_MIN;
+  int64_t max = INT64_MAX;
   switch (param->type) {
     case PEGA_TYPE_INT:
       quick.kinds = 1u << PEGA_INT;
       if ((param->flags & PEGA_PARAM_RANGE) != 0) {
-        quick.min = param->min;
-        quick.max = param->max;
+        min = param->min;
+        max = param->max;
       }
       break;
     case PEGA_TYPE_FLOAT:
@@ -207,12 +209,14 @@ static pega_quick_param quick_param(const pega_param *param) {
     case PEGA_TYPE_POINTER:
     case PEGA_TYPE_STREAM:
       quick.kinds = 1u << PEGA_POINTER | 1u << PEGA_INT;
-      quick.min = (param->flags & PEGA_PARAM_NONNULL) != 0 ? 1 : 0;
+      min = (param->flags & PEGA_PARAM_NONNULL) != 0 ? 1 : 0;
       quick.mask = param->alignment == 0 ? 0 : param->alignment - 1;
       break;
     default:
       break;
   }
+  quick.min = (uint64_t)min;
+  quick.span = (uint64_t)max - (uint64_t)min;
   return quick;
 }
 

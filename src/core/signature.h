@@ -21,8 +21,8 @@ typedef struct pega_compiled_param {
 typedef struct pega_quick_param {
   uint32_t kinds; /* bit pega_kind: taken; 0 for tensors and the like */
   uint32_t mask;  /* bits that have to be 0 */
-  int64_t min;    /* of as.i64 */
-  int64_t max;
+  uint64_t min;   /* of as.u64, and how far it may be above, modulo 2^64 */
+  uint64_t span;
 } pega_quick_param;
 
 /* One block: this struct, then quick parameters, dimensions, parameters and every string. */

@@ -29,17 +29,24 @@ pega_status pega_kernel_slot_check(const pega_kernel_slot *slot, const pega_pack
   const pega_signature *packed = &function->signature;
   bool same = own->num_params == packed->num_params;
   for (int32_t i = 0; same && i < own->num_params; ++i) {
-    same = own->params[i].type == packed->params[i].type;
+    const pega_param *mine = &own->params[i];
+    const pega_param *theirs = &packed->params[i];
+    /* What the library's own check lets pass is not checked again. */
+    const bool ranged = (theirs->flags & PEGA_PARAM_RANGE) != 0;
+    const bool wide = !ranged || ((mine->flags & PEGA_PARAM_RANGE) != 0 &&
+                                  theirs->min <= mine->min && theirs->max >= mine->max);
+    same = mine->type == theirs->type && wide;
   }
   if (same) return PEGA_OK;
   char expected[256];
   char got[256];
   list_types(own, expected, sizeof expected);
   list_types(packed, got, sizeof got);
-  return pega_error_set(error, PEGA_ERROR_FORMAT, NULL,
-                        "the pack's '%s' takes (%s): expected (%s), as the library's own of this "
-                        "name; take a pack that was made for this version of the library",
-                        slot->name, got, expected);
+  return pega_error_set(
+      error, PEGA_ERROR_FORMAT, NULL,
+      "the pack's '%s' takes (%s): expected (%s) in ranges no smaller, as the "
+      "library's own of this name; take a pack that was made for this version of the library",
+      slot->name, got, expected);
 }
 
 /* Takes the kernel out of a pack. PEGA_ERROR_NOT_FOUND, with no text, if the pack has no such one. */

@@ -20,7 +20,7 @@ pega_status pega_kernel_slot_get(pega_kernel_slot *slot, struct pega_kernel **ou
                                  pega_error *error);
 
 /* Whether a pack's function takes what the slot's is launched with: as many parameters, of the same
- * types. PEGA_ERROR_FORMAT with both. */
+ * types, in ranges no smaller. PEGA_ERROR_FORMAT with both. */
 pega_status pega_kernel_slot_check(const pega_kernel_slot *slot, const pega_pack_function *function,
                                    pega_error *error);
 

@@ -21,7 +21,6 @@ typedef struct solve_call {
   uintptr_t a_inv;
   int64_t seq_len;
   int64_t num_value_heads;
-  void *stream;
 } solve_call;
 
 /* Checks that concern more than one argument: extent and overlap. */
@@ -66,28 +65,29 @@ __attribute__((cold, noinline)) static pega_status not_launched(const char *name
   return status;
 }
 
-/* The GPU's way, for the raw form and for CUDA tensors. Arguments are checked and not empty. */
-PEGA_HOT static pega_status solve_cuda(const char *name, const solve_call *call, int32_t device,
-                                       pega_error *error) {
-  pega_error why;
-  pega_error_init(&why);
+/* Where there is no driver, or no pack with the kernel yet. */
+__attribute__((cold, noinline)) static pega_status find_kernel(const char *name, pega_kernel **out,
+                                                               pega_error *error) {
+  pega_error why = PEGA_ERROR_INIT;
   const pega_cuda_driver *driver;
-  pega_kernel *kernel;
-  if (pega_cuda_driver_get(&driver, &why) != PEGA_OK ||
-      pega_kernel_slot_get(&pega_qwen35_chunk_solve_kernel, &kernel, &why) != PEGA_OK) {
-    return not_launched(name, &why, error);
+  if (pega_cuda_driver_get(&driver, &why) == PEGA_OK &&
+      pega_kernel_slot_get(&pega_qwen35_chunk_solve_kernel, out, &why) == PEGA_OK) {
+    return PEGA_OK;
   }
-  const pega_value args[] = {pega_value_pointer((const void *)call->a_tril),
-                             pega_value_pointer((const void *)call->a_inv),
-                             pega_value_int(call->seq_len), pega_value_int(call->num_value_heads),
-                             pega_value_pointer(call->stream)};
-  return pega_kernel_launch_on(kernel, args, device, error);
+  return not_launched(name, &why, error);
 }
 
-static pega_status solve_raw(const solve_call *call, pega_error *error) {
-  pega_status status = check_memory(PEGA_QWEN35_CHUNK_SOLVE_RAW, call, error);
-  if (status != PEGA_OK || call->seq_len == 0 || call->num_value_heads == 0) return status;
-  return solve_cuda(PEGA_QWEN35_CHUNK_SOLVE_RAW, call, -1, error);
+/* The GPU's way, for the raw form and for CUDA tensors: `args` are the raw form's, checked and not
+ * empty. */
+static inline pega_status solve_cuda(const char *name, const pega_value *args, int32_t device,
+                                     pega_error *error) {
+  pega_kernel *kernel =
+      atomic_load_explicit(&pega_qwen35_chunk_solve_kernel.kernel, memory_order_acquire);
+  if (__builtin_expect(kernel == NULL || pega_cuda_driver_opened() == NULL, 0)) {
+    pega_status status = find_kernel(name, &kernel, error);
+    if (status != PEGA_OK) return status;
+  }
+  return pega_kernel_launch_on(kernel, args, device, error);
 }
 
 PEGA_HOT static pega_status call_raw(void *self, const pega_value *args, int32_t num_args,
@@ -96,9 +96,38 @@ PEGA_HOT static pega_status call_raw(void *self, const pega_value *args, int32_t
   (void)num_args;
   (void)result;
   /* Every accepted kind of pointer keeps the address in u64, every kind of integer in i64. */
-  solve_call call = {(uintptr_t)args[0].as.u64, (uintptr_t)args[1].as.u64, args[2].as.i64,
-                     args[3].as.i64, args[4].as.pointer};
-  return solve_raw(&call, error);
+  const solve_call call = {(uintptr_t)args[0].as.u64, (uintptr_t)args[1].as.u64, args[2].as.i64,
+                           args[3].as.i64};
+  pega_status status = check_memory(PEGA_QWEN35_CHUNK_SOLVE_RAW, &call, error);
+  if (status != PEGA_OK || call.seq_len == 0 || call.num_value_heads == 0) return status;
+  return solve_cuda(PEGA_QWEN35_CHUNK_SOLVE_RAW, args, -1, error);
+}
+
+/* Arguments that only a GPU refuses, then the launch on the device's current stream. */
+static pega_status solve_cuda_tensors(const solve_call *call, int32_t device, pega_error *error) {
+  static const char name[] = PEGA_QWEN35_CHUNK_SOLVE;
+  if (call->seq_len > INT32_MAX || call->num_value_heads > kGpuMaxHeads) {
+    return pega_error_set(error, PEGA_ERROR_RANGE, NULL,
+                          "%s: T = %" PRId64 ", HV = %" PRId64
+                          " on a GPU: expected at most %d and %d",
+                          name, call->seq_len, call->num_value_heads, INT32_MAX, kGpuMaxHeads);
+  }
+  if (call->seq_len == 0 || call->num_value_heads == 0) return PEGA_OK;
+  if ((call->a_tril | call->a_inv) % kGpuAlignment != 0) {
+    return pega_error_set(error, PEGA_ERROR_LAYOUT, NULL,
+                          "%s: a_tril at 0x%" PRIxPTR ", a_inv at 0x%" PRIxPTR
+                          ": expected addresses aligned to %d bytes on a GPU",
+                          name, call->a_tril, call->a_inv, kGpuAlignment);
+  }
+  void *stream;
+  /* Managed memory is used on the streams of its device. */
+  pega_status status = pega_stream_get((DLDevice){kDLCUDA, device}, &stream, error);
+  if (status != PEGA_OK) return status;
+  const pega_value args[] = {pega_value_pointer((const void *)call->a_tril),
+                             pega_value_pointer((const void *)call->a_inv),
+                             pega_value_int(call->seq_len), pega_value_int(call->num_value_heads),
+                             pega_value_pointer(stream)};
+  return solve_cuda(name, args, device, error);
 }
 
 PEGA_HOT static pega_status call_tensor(void *self, const pega_value *args, int32_t num_args,
@@ -108,37 +137,21 @@ PEGA_HOT static pega_status call_tensor(void *self, const pega_value *args, int3
   (void)result;
   const DLTensor *a_tril = pega_value_as_tensor(&args[0]);
   const DLTensor *a_inv = pega_value_as_tensor(&args[1]);
-  solve_call call = {(uintptr_t)pega_tensor_data(a_tril), (uintptr_t)pega_tensor_data(a_inv),
-                     a_tril->shape[0], a_tril->shape[1], NULL};
+  const solve_call call = {(uintptr_t)pega_tensor_data(a_tril), (uintptr_t)pega_tensor_data(a_inv),
+                           a_tril->shape[0], a_tril->shape[1]};
   pega_status status = check_memory(PEGA_QWEN35_CHUNK_SOLVE, &call, error);
   if (status != PEGA_OK) return status;
-  bool empty = call.seq_len == 0 || call.num_value_heads == 0;
   char device[PEGA_NAME_SIZE];
   switch ((int32_t)a_tril->device.device_type) {
     case kDLCPU:
     case kDLCUDAHost:
-      if (empty) return PEGA_OK;
+      if (call.seq_len == 0 || call.num_value_heads == 0) return PEGA_OK;
       pega_qwen35_chunk_solve_cpu((const float *)call.a_tril, (uint16_t *)call.a_inv, call.seq_len,
                                   call.num_value_heads, 0);
       return PEGA_OK;
     case kDLCUDA:
     case kDLCUDAManaged:
-      if (call.seq_len > INT32_MAX || call.num_value_heads > kGpuMaxHeads) {
-        return pega_error_set(
-            error, PEGA_ERROR_RANGE, NULL,
-            "%s: T = %" PRId64 ", HV = %" PRId64 " on a GPU: expected at most %d and %d",
-            PEGA_QWEN35_CHUNK_SOLVE, call.seq_len, call.num_value_heads, INT32_MAX, kGpuMaxHeads);
-      }
-      if (empty) return PEGA_OK;
-      if ((call.a_tril | call.a_inv) % kGpuAlignment != 0) {
-        return pega_error_set(error, PEGA_ERROR_LAYOUT, NULL,
-                              "%s: a_tril at 0x%" PRIxPTR ", a_inv at 0x%" PRIxPTR
-                              ": expected addresses aligned to %d bytes on a GPU",
-                              PEGA_QWEN35_CHUNK_SOLVE, call.a_tril, call.a_inv, kGpuAlignment);
-      }
-      status = pega_stream_get(a_tril->device, &call.stream, error);
-      if (status != PEGA_OK) return status;
-      return solve_cuda(PEGA_QWEN35_CHUNK_SOLVE, &call, a_tril->device.device_id, error);
+      return solve_cuda_tensors(&call, a_tril->device.device_id, error);
     default:
       return pega_error_set(error, PEGA_ERROR_DEVICE, NULL,
                             "%s: argument 0 'a_tril': expected a tensor on a cpu or cuda device, "
