@@ -61,6 +61,12 @@ typedef struct pega_pack_options {
  */
 PEGA_API pega_status pega_pack_open(const pega_pack_options *options, pega_pack **out,
                                     pega_error *error);
+/**
+ * \brief The pack that the library was built with (PEGA_AOT), to be opened with PEGA_PACK_STATIC.
+ * \param size Receives its bytes, 0 for none; may be NULL.
+ * \return Static; NULL if the library was built with none.
+ */
+PEGA_API const void *pega_pack_embedded(size_t *size);
 /** \brief Adds a reference and returns the pack. Takes NULL. */
 PEGA_API pega_pack *pega_pack_retain(pega_pack *pack);
 /** \brief Gives back a reference; functions of the pack hold their own. Takes NULL. */

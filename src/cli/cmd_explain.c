@@ -51,11 +51,19 @@ static cli_exit find(const cli_options *options, search *out, pega_error *error)
   cli_pack_path_each(look, out);
   if (out->status != PEGA_OK) return CLI_FAILED;
   if (out->pack.pack != NULL) return CLI_DONE;
+  if (pega_pack_embedded(NULL) != NULL) {
+    const pega_status status = cli_pack_open(NULL, options->allow_ptx, &out->pack, error);
+    if (status != PEGA_OK) return CLI_FAILED;
+    if (cli_pack_function(&out->pack, out->name) != NULL) return CLI_DONE;
+    cli_pack_close(&out->pack);
+  }
   if (out->num_packs == 0) {
     return cli_misuse(error,
-                      "explain: no pack to look in: --pack is not given and " CLI_PACK_PATH
-                      " is %s; give --pack PACK",
-                      cli_pack_path() == NULL ? "not set" : "empty");
+                      "explain: no pack to look in has it: --pack is not given, " CLI_PACK_PATH
+                      " is %s, and libpega has %s; give --pack PACK",
+                      cli_pack_path() == NULL ? "not set" : "empty",
+                      pega_pack_embedded(NULL) == NULL ? "none of its own (PEGA_AOT)"
+                                                       : "no such function in its own");
   }
   (void)pega_error_set(error, PEGA_ERROR_NOT_FOUND, NULL,
                        "no function '%.255s' in the %d pack%s of " CLI_PACK_PATH

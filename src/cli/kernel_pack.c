@@ -10,7 +10,13 @@ pega_status cli_pack_open(const char *path, bool allow_ptx, cli_pack *out, pega_
   size_t size = 0;
   pega_pack_options options = PEGA_PACK_OPTIONS_INIT;
   memset(out, 0, sizeof *out);
-  options.path = path;
+  if (path == NULL) {
+    options.data = pega_pack_embedded(&options.size);
+    options.flags = PEGA_PACK_STATIC;
+    path = "the pack in libpega";
+  } else {
+    options.path = path;
+  }
   if (allow_ptx) options.flags |= PEGA_PACK_ALLOW_PTX;
   const pega_status status = pega_pack_open(&options, &out->pack, error);
   if (status != PEGA_OK) return status;

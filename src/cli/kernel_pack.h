@@ -26,7 +26,7 @@ typedef struct cli_pack {
 
 /**
  * \brief Opens a pack; no blob is looked at.
- * \param path Borrowed: must outlive the pack.
+ * \param path Borrowed: must outlive the pack. NULL for the one in libpega, which must have one.
  * \param out End it with cli_pack_close(), on failure too.
  */
 pega_status cli_pack_open(const char *path, bool allow_ptx, cli_pack *out, pega_error *error);

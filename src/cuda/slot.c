@@ -15,6 +15,16 @@ extern const unsigned char pega_embedded_pack[];
 extern const size_t pega_embedded_pack_size;
 #endif
 
+const void *pega_pack_embedded(size_t *size) {
+#ifdef PEGA_EMBEDDED_PACK
+  if (size != NULL) *size = pega_embedded_pack_size;
+  return pega_embedded_pack;
+#else
+  if (size != NULL) *size = 0;
+  return NULL;
+#endif
+}
+
 static void list_types(const pega_signature *signature, char *buffer, size_t capacity) {
   pega_text text = {buffer, capacity, 0};
   buffer[0] = '\0';
@@ -105,19 +115,16 @@ static pega_status fill(pega_kernel_slot *slot, pega_error *error) {
     if (status != PEGA_ERROR_NOT_FOUND || (error != NULL && error->status != PEGA_OK))
       return status;
   }
-#ifdef PEGA_EMBEDDED_PACK
+  const char *embedded =
+      "this version of the library holds no GPU kernel for it (it was built without PEGA_AOT)";
   pega_pack_options options = PEGA_PACK_OPTIONS_INIT;
   options.flags = PEGA_PACK_STATIC;
-  options.data = pega_embedded_pack;
-  options.size = pega_embedded_pack_size;
-  pega_status status = take(slot, &options, error);
-  if (status != PEGA_ERROR_NOT_FOUND) return status;
-  const char *embedded = "the pack in the library lacks it";
-#else
-  const char *embedded =
-      "this version of the library holds no GPU kernel for it (it was built without "
-      "PEGA_AOT)";
-#endif
+  options.data = pega_pack_embedded(&options.size);
+  if (options.data != NULL) {
+    pega_status status = take(slot, &options, error);
+    if (status != PEGA_ERROR_NOT_FOUND) return status;
+    embedded = "the pack in the library lacks it";
+  }
   return pega_error_set(error, PEGA_ERROR_UNSUPPORTED, NULL,
                         "%s, and %s%s%s; name a pack in PEGA_PACK_PATH or give one to "
                         "pega_pack_register()",

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "rehearsal.h"
 
@@ -23,6 +24,11 @@ static int leave_out(const char *why) {
 
 int fixture_begin(void) {
   setvbuf(stdout, NULL, _IOLBF, 0);
+  const char *pack = getenv("PEGA_PACK_PATH");
+  if (pack != NULL && access(pack, F_OK) != 0) {
+    printf("SKIP: there is no %s: ./dev kernels makes it\n", pack);
+    return SUPPORT_SKIP;
+  }
   const char *why = gpu_open();
   if (why != NULL) return leave_out(why);
   if (gpu.fake && getenv("PEGA_TEST_REHEARSAL") == NULL) {

@@ -149,7 +149,7 @@ part fault 60 "$home/bin/test_gpu_fault"
 part python 120 "$python" "$tests/client.py"
 part bench 120 "$home/bin/bench_launch" --json "$report/bench.json"
 export PEGA_TEST_BRIEF=1
-sanitized sanitizer-control 99 60 memcheck "$home/bin/test_gpu_fault" bad-launch
+sanitized sanitizer-control 99 60 memcheck --print-limit 2 "$home/bin/test_gpu_fault" bad-launch
 sanitized memcheck 0 90 memcheck --report-api-errors no "$home/bin/test_gpu_solve"
 sanitized racecheck 0 90 racecheck "$home/bin/test_gpu_solve"
 sanitized synccheck 0 60 synccheck "$home/bin/test_gpu_solve"
