@@ -87,9 +87,16 @@ typedef struct pega_device_info {
   char name[128];             /**< as the driver has it */
 } pega_device_info;
 
-/** \brief Number of CUDA devices; the driver is opened. */
+/**
+ * \brief Number of CUDA devices; the driver is opened, with the errors of pega_cuda_open().
+ * \param out PEGA_ERROR_INVALID_ARGUMENT if NULL.
+ */
 PEGA_API pega_status pega_device_count(int32_t *out, pega_error *error);
-/** \brief Tells what a CUDA device is. Sets no context. */
+/**
+ * \brief Tells what a CUDA device is. Makes no context.
+ * \return Errors of pega_cuda_open(); PEGA_ERROR_DEVICE for no CUDA device or no such ordinal;
+ *         PEGA_ERROR_VERSION for a NULL `out` or a struct_size that is too small; PEGA_ERROR_DRIVER.
+ */
 PEGA_API pega_status pega_device_query(DLDevice device, pega_device_info *out, pega_error *error);
 
 /** \brief Whether a device can be used. */
@@ -101,7 +108,10 @@ typedef struct pega_device_health_info {
   char last_good[256];  /**< function that was last launched without an error, "" for none */
 } pega_device_health_info;
 
-/** \brief Tells a device's health from what launches have met; asks the driver nothing. */
+/**
+ * \brief Tells a device's health from what launches have met; asks nothing of the device.
+ * \return Errors as of pega_device_query(); PEGA_OK also for a device that is not well.
+ */
 PEGA_API pega_status pega_device_health(DLDevice device, pega_device_health_info *out,
                                         pega_error *error);
 
@@ -121,20 +131,29 @@ PEGA_API pega_status pega_function_prepare(pega_function *function, DLDevice dev
 /**
  * \brief Where global scratch memory of kernels comes from.
  *
- * `allocate` returns device memory that is usable on `stream`, of `size` bytes and aligned to
- * `alignment`; `release` is called after the launch was queued on the same stream. Without an
- * allocator cuMemAllocAsync's pool of the device is used.
+ * Without an allocator cuMemAllocAsync's pool of the device is used. Both functions are called on the
+ * launching thread, with the launch's context current and no lock held; several threads may call them
+ * at once. Neither may be called for a kernel that wants no scratch.
  */
 typedef struct pega_cuda_allocator {
   uint32_t struct_size; /**< sizeof(pega_cuda_allocator) */
   uint32_t reserved;    /**< 0 */
+  /** Returns in `out` device memory of `size` bytes (> 0), aligned to `alignment` (a power of two) and
+      usable on `stream`. A failure fills `error` (it may be NULL) and is what the call returns:
+      nothing is launched. NULL or misaligned memory with PEGA_OK is PEGA_ERROR_LAYOUT. */
   pega_status (*allocate)(void *self, DLDevice device, size_t size, size_t alignment, void *stream,
                           void **out, pega_error *error);
+  /** Takes back what allocate returned, after the launch was queued on `stream` or had failed. The
+      kernel may still be running: the memory is free for use behind it on the same stream. */
   void (*release)(void *self, DLDevice device, void *memory, void *stream);
-  void *self;
+  void *self; /**< given to both */
 } pega_cuda_allocator;
 
-/** \brief Installs an allocator, borrowed for the rest of the process; NULL for the own. */
+/**
+ * \brief Installs an allocator, borrowed for the rest of the process; NULL for the own.
+ * \return PEGA_ERROR_INVALID_ARGUMENT for a struct_size that does not fit, a reserved that is not 0, or
+ *         a function that is NULL.
+ */
 PEGA_API pega_status pega_cuda_set_allocator(const pega_cuda_allocator *allocator,
                                              pega_error *error);
 

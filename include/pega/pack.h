@@ -97,6 +97,8 @@ PEGA_API pega_status pega_pack_get(pega_pack *pack, const char *name, pega_funct
  * Where the library has a built-in function of the name that lacks its kernel, the pack's function
  * becomes that kernel: the built-in keeps its own checks and its place in the registry.
  * \param flags 0 or PEGA_REGISTER_OVERRIDE, as for pega_registry_add().
+ * \return PEGA_ERROR_ALREADY_EXISTS for a name, or a built-in's kernel, that is taken;
+ *         PEGA_ERROR_FORMAT for a built-in's kernel with another signature.
  */
 PEGA_API pega_status pega_pack_register(pega_pack *pack, uint32_t flags, pega_error *error);
 
@@ -104,7 +106,9 @@ PEGA_API pega_status pega_pack_register(pega_pack *pack, uint32_t flags, pega_er
  * \brief Checks every blob: its SHA-256, its target, its parameter table, its shared memory and
  *        registers, each against the manifest. Needs no GPU.
  *
- * A difference is PEGA_ERROR_FORMAT with both sides in the text.
+ * A difference is PEGA_ERROR_FORMAT with both sides in the text. What a cubin does not say cannot be
+ * compared: types and values of parameters, dynamic shared memory, grid, cluster, launch attributes
+ * (pega_pack_test() proves those on a device). Of PTX the target and the entry are compared.
  */
 PEGA_API pega_status pega_pack_verify(pega_pack *pack, pega_error *error);
 
@@ -114,13 +118,15 @@ PEGA_API pega_status pega_pack_verify(pega_pack *pack, pega_error *error);
  * \param target "sm_90", "sm_90a", or a device, "cuda:0", whose driver is then asked.
  * \param out An owned array, a map for each variant in the manifest's order: "index" (int), "target"
  *        (string), "entry" (string), "taken" (bool), "reason" (string).
+ * \return PEGA_ERROR_NOT_FOUND for no such function, PEGA_ERROR_INVALID_ARGUMENT for no such target,
+ *         errors of pega_device_query() for a device. No blob is looked at.
  */
 PEGA_API pega_status pega_pack_explain(pega_pack *pack, const char *name, const char *target,
                                        pega_value *out, pega_error *error);
 
 /** \brief How one golden case went. Text is borrowed for the call. */
 typedef struct pega_pack_test_result {
-  const char *function;
+  const char *function; /**< its name */
   const char *golden;   /**< name of the case */
   const char *argument; /**< the output that was compared */
   int64_t elements;     /**< of that output */

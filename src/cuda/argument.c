@@ -116,6 +116,27 @@ static double number(const pega_value *value) {
   return value->kind == PEGA_UINT ? (double)value->as.u64 : (double)value->as.i64;
 }
 
+__attribute__((cold, noinline)) static pega_status not_evaluated(const pega_kernel *kernel,
+                                                                 const char *what, pega_error *why,
+                                                                 pega_error *error) {
+  pega_status status = (pega_status)why->status;
+  pega_error_set(error, status, NULL, "%s: nothing was launched: %s: %s", kernel->name, what,
+                 pega_error_message(why));
+  pega_error_clear(why);
+  return status;
+}
+
+pega_status pega_launch_evaluate(const pega_kernel *kernel, const char *what,
+                                 const pega_expression *expression, const pega_value *args,
+                                 int64_t *out, pega_error *error) {
+  pega_error why;
+  pega_error_init(&why);
+  if (__builtin_expect(pega_expression_evaluate(expression, args, out, &why) == PEGA_OK, 1)) {
+    return PEGA_OK;
+  }
+  return not_evaluated(kernel, what, &why, error);
+}
+
 static pega_status put_argument(const pega_kernel *kernel, const pega_kernel_param *param,
                                 const pega_value *args, unsigned char *to, pega_error *error) {
   if (param->type >= kParamF16 && param->type <= kParamF64) {
@@ -127,7 +148,8 @@ static pega_status put_argument(const pega_kernel *kernel, const pega_kernel_par
                           kernel->name, param->name, value, type_names[param->type]);
   }
   int64_t value;
-  pega_status status = pega_expression_evaluate(&param->value, args, &value, error);
+  pega_status status =
+      pega_launch_evaluate(kernel, param->name, &param->value, args, &value, error);
   if (status != PEGA_OK) return status;
   if (__builtin_expect(!fits(param->type, value), 0)) {
     return does_not_fit(kernel, param, value, error);

@@ -11,6 +11,11 @@ typedef struct pega_param_block {
   _Alignas(64) unsigned char bytes[kMaxKernelParamBytes];
 } pega_param_block;
 
+/* Evaluates an expression of a launch; a failure is told with the function and `what` it was for. */
+pega_status pega_launch_evaluate(const pega_kernel *kernel, const char *what,
+                                 const pega_expression *expression, const pega_value *args,
+                                 int64_t *out, pega_error *error);
+
 /* Puts a parameter that is no argument as it is at `to`. PEGA_ERROR_RANGE for a value that does not fit
  * it. No lock, no allocation. */
 pega_status pega_param_put(const pega_kernel *kernel, const pega_kernel_param *param,

@@ -279,6 +279,8 @@ const char *pega_cuda_result_text(CUresult result, char *buffer, size_t capacity
     if (opened->cuGetErrorName(result, &name) != kCudaSuccess) name = NULL;
     if (opened->cuGetErrorString(result, &text) != kCudaSuccess) text = NULL;
   }
+  /* Some drivers have no text beyond the name. */
+  if (name != NULL && text != NULL && strcmp(name, text) == 0) text = NULL;
   snprintf(buffer, capacity, "%s (%d)%s%s", name == NULL ? "CUresult" : name, result,
            text == NULL ? "" : ": ", text == NULL ? "" : text);
   return buffer;

@@ -227,8 +227,8 @@ static inline pega_status holds(const launch *call, const pega_prepared_variant 
     *out = step->compare == kOpLe ? value <= (int64_t)step->limit : value == (int64_t)step->limit;
     return PEGA_OK;
   }
-  pega_status status =
-      pega_expression_evaluate(&candidate->variant->conditions[index], call->args, &value, error);
+  pega_status status = pega_launch_evaluate(
+      call->kernel, "when", &candidate->variant->conditions[index], call->args, &value, error);
   *out = status == PEGA_OK && value != 0;
   return status;
 }
@@ -259,6 +259,8 @@ __attribute__((cold, noinline)) static pega_status bad_grid(const launch *call, 
                         call->kernel->name, "xyz"[axis], text, size, limit);
 }
 
+static const char *const axis_names[] = {"grid x", "grid y", "grid z"};
+
 /* `empty` tells of a grid with nothing in it. */
 static inline pega_status measure(const launch *call, const pega_prepared_variant *chosen,
                                   unsigned grid[3], bool *empty, pega_error *error) {
@@ -269,8 +271,8 @@ static inline pega_status measure(const launch *call, const pega_prepared_varian
     const int axis = step->axis;
     int64_t size;
     if (__builtin_expect(!pega_step_number(step, call->args, &size), 0)) {
-      pega_status status =
-          pega_expression_evaluate(&chosen->variant->grid[axis], call->args, &size, error);
+      pega_status status = pega_launch_evaluate(
+          call->kernel, axis_names[axis], &chosen->variant->grid[axis], call->args, &size, error);
       if (status != PEGA_OK) return status;
     }
     if (__builtin_expect(size < 0 || size > chosen->max_grid[axis], 0)) {
