@@ -65,37 +65,54 @@ static pega_status check_file(const place *at, const struct stat *found, uint64_
   return PEGA_OK;
 }
 
-/* Reads all of an open file that had `size` bytes, and a NUL behind them. */
-static pega_status read_whole(const place *at, int fd, uint64_t size, unsigned char **out,
-                              pega_error *error) {
+static pega_status resized(const place *at, const char *how, uint64_t size, pega_error *error) {
+  return pega_error_set(error, PEGA_ERROR_FORMAT, NULL,
+                        PLACE_FORMAT ": it %s while it was read: it had %" PRIu64
+                                     " bytes at first; try again when nobody writes to it",
+                        PLACE(at), how, size);
+}
+
+/* Reads from byte `begin` to before `end` of an open file that had `size` bytes. */
+static pega_status read_piece(const place *at, int fd, uint64_t size, uint64_t begin, uint64_t end,
+                              unsigned char *to, pega_error *error) {
+  while (begin < end) {
+    size_t wanted = end - begin > SSIZE_MAX ? SSIZE_MAX : (size_t)(end - begin);
+    ssize_t got = read(fd, to, wanted);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return system_failed(at, errno, error);
+    if (got == 0) return resized(at, "shrank", size, error);
+    begin += (uint64_t)got;
+    to += got;
+  }
+  return PEGA_OK;
+}
+
+/* Nothing is behind what was read. */
+static pega_status check_end(const place *at, int fd, uint64_t size, pega_error *error) {
+  unsigned char more;
+  ssize_t got;
+  do {
+    got = read(fd, &more, 1);
+  } while (got < 0 && errno == EINTR);
+  if (got < 0) return system_failed(at, errno, error);
+  return got == 0 ? PEGA_OK : resized(at, "grew", size, error);
+}
+
+/* All of an open file that had `size` bytes, and a NUL behind them; the first `head_size` have been read
+ * into `head`. */
+static pega_status read_whole(const place *at, int fd, uint64_t size, const unsigned char *head,
+                              size_t head_size, unsigned char **out, pega_error *error) {
   unsigned char *bytes = malloc((size_t)size + 1);
   if (bytes == NULL) {
     return pega_error_set(error, PEGA_ERROR_OUT_OF_MEMORY, NULL,
                           PLACE_FORMAT ": no memory for its %" PRIu64 " bytes", PLACE(at), size);
   }
-  uint64_t done = 0;
-  for (;;) {
-    /* One byte more than there was tells that the file grew. */
-    unsigned char more;
-    void *to = done < size ? (void *)(bytes + done) : &more;
-    size_t wanted = done < size ? (size_t)(size - done) : 1;
-    if (wanted > SSIZE_MAX) wanted = SSIZE_MAX;
-    ssize_t got = read(fd, to, wanted);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) {
-      int code = errno;
-      free(bytes);
-      return system_failed(at, code, error);
-    }
-    if (got == 0 && done == size) break;
-    if (got == 0 || done == size) {
-      free(bytes);
-      return pega_error_set(error, PEGA_ERROR_FORMAT, NULL,
-                            PLACE_FORMAT ": it %s while it was read: it had %" PRIu64
-                                         " bytes at first; try again when nobody writes to it",
-                            PLACE(at), got == 0 ? "shrank" : "grew", size);
-    }
-    done += (uint64_t)got;
+  if (head_size > 0) memcpy(bytes, head, head_size);
+  pega_status status = read_piece(at, fd, size, head_size, size, bytes + head_size, error);
+  if (status == PEGA_OK) status = check_end(at, fd, size, error);
+  if (status != PEGA_OK) {
+    free(bytes);
+    return status;
   }
   bytes[size] = '\0';
   *out = bytes;
@@ -119,7 +136,7 @@ static pega_status read_at(const place *at, int folder, uint64_t most, unsigned 
   } else {
     status = check_file(at, &found, most, error);
     *size = (uint64_t)found.st_size;
-    if (status == PEGA_OK) status = read_whole(at, fd, *size, out, error);
+    if (status == PEGA_OK) status = read_whole(at, fd, *size, NULL, 0, out, error);
   }
   close(fd);
   return status;
@@ -213,15 +230,16 @@ static pega_status skip_padding(const pega_pack *pack, uint64_t begin, uint64_t 
   return PEGA_OK;
 }
 
-static pega_status read_header(pega_pack *pack, pega_error *error) {
-  if (pack->file_size < sizeof kMagic || memcmp(pack->file, kMagic, sizeof kMagic) != 0) {
+/* `header` are the first kHeaderSize bytes of the file, or all of a shorter one. */
+static pega_status check_header(pega_pack *pack, const unsigned char *header, pega_error *error) {
+  if (pack->file_size < sizeof kMagic || memcmp(header, kMagic, sizeof kMagic) != 0) {
     return pega_error_set(error, PEGA_ERROR_FORMAT, NULL,
                           "%s: no pack: it does not begin with PEGAPACK", pack->source);
   }
   if (pack->file_size < kHeaderSize) return cut_off(pack, kHeaderSize, "the header", error);
-  uint64_t version = little_endian(pack->file + 8, 4);
-  uint64_t zero = little_endian(pack->file + 12, 4);
-  uint64_t size = little_endian(pack->file + 16, 8);
+  uint64_t version = little_endian(header + 8, 4);
+  uint64_t zero = little_endian(header + 12, 4);
+  uint64_t size = little_endian(header + 16, 8);
   if (version != kContainerVersion) {
     return pega_error_set(error, PEGA_ERROR_VERSION, NULL,
                           "%s: container version %" PRIu64
@@ -241,14 +259,19 @@ static pega_status read_header(pega_pack *pack, pega_error *error) {
   if (kHeaderSize + size > pack->file_size) {
     return cut_off(pack, kHeaderSize + size, "the manifest", error);
   }
-  pack->manifest = malloc((size_t)size + 1);
+  pack->manifest_size = (size_t)size;
+  return PEGA_OK;
+}
+
+static pega_status copy_manifest(pega_pack *pack, pega_error *error) {
+  const size_t size = pack->manifest_size;
+  pack->manifest = malloc(size + 1);
   if (pack->manifest == NULL) {
     return pega_error_set(error, PEGA_ERROR_OUT_OF_MEMORY, NULL, "%s: no memory for its manifest",
                           pack->source);
   }
-  memcpy(pack->manifest, pack->file + kHeaderSize, (size_t)size);
+  memcpy(pack->manifest, pack->file + kHeaderSize, size);
   pack->manifest[size] = '\0';
-  pack->manifest_size = (size_t)size;
   return PEGA_OK;
 }
 
@@ -276,6 +299,22 @@ static pega_status place_blobs_of_file(pega_pack *pack, pega_error *error) {
 
 /* ---- Either ---- */
 
+/* A file that is no pack is not read behind its header. */
+static pega_status open_file(pega_pack *pack, const place *at, int fd, uint64_t size,
+                             pega_error *error) {
+  unsigned char header[kHeaderSize];
+  const size_t header_size = size < kHeaderSize ? (size_t)size : kHeaderSize;
+  unsigned char *bytes;
+  pack->file_size = size;
+  pega_status status = read_piece(at, fd, size, 0, header_size, header, error);
+  if (status == PEGA_OK) status = check_header(pack, header, error);
+  if (status == PEGA_OK) status = read_whole(at, fd, size, header, header_size, &bytes, error);
+  if (status != PEGA_OK) return status;
+  pack->owned_file = bytes;
+  pack->file = bytes;
+  return PEGA_OK;
+}
+
 static pega_status open_path(pega_pack *pack, pega_error *error) {
   const place at = {pack->source, NULL, NULL};
   struct stat found;
@@ -287,14 +326,8 @@ static pega_status open_path(pega_pack *pack, pega_error *error) {
   } else if (S_ISDIR(found.st_mode)) {
     status = open_folder(pack, fd, error);
   } else {
-    unsigned char *bytes;
     status = check_file(&at, &found, PEGA_MAX_PACK_FILE, error);
-    if (status == PEGA_OK) status = read_whole(&at, fd, (uint64_t)found.st_size, &bytes, error);
-    if (status == PEGA_OK) {
-      pack->owned_file = bytes;
-      pack->file = bytes;
-      pack->file_size = (uint64_t)found.st_size;
-    }
+    if (status == PEGA_OK) status = open_file(pack, &at, fd, (uint64_t)found.st_size, error);
   }
   close(fd);
   return status;
@@ -307,6 +340,8 @@ static pega_status open_memory(pega_pack *pack, const void *data, size_t size, p
                           size, PEGA_MAX_PACK_FILE);
   }
   pack->file_size = size;
+  pega_status status = check_header(pack, data, error);
+  if (status != PEGA_OK) return status;
   pack->file = data;
   if ((pack->flags & PEGA_PACK_STATIC) != 0) return PEGA_OK;
   pack->owned_file = malloc(size + 1);
@@ -323,7 +358,7 @@ pega_status pega_container_open(pega_pack *pack, const pega_pack_options *option
   pega_status status = options->path != NULL
                            ? open_path(pack, error)
                            : open_memory(pack, options->data, options->size, error);
-  if (status == PEGA_OK && pack->file != NULL) status = read_header(pack, error);
+  if (status == PEGA_OK && pack->file != NULL) status = copy_manifest(pack, error);
   return status;
 }
 

@@ -169,8 +169,8 @@ const pega_blob *pega_pack_blob(const pega_pack *pack, int32_t index);
 pega_status pega_pack_blob_bytes(pega_pack *pack, int32_t index, const void **bytes, size_t *size,
                                  pega_error *error);
 
-/* A variant's blob after every check that needs no device: digest, and for a cubin its ELF, target,
- * entry, parameter table, registers and shared memory against the manifest. */
+/* A variant's blob after every check that needs no device: digest, and against the manifest for a cubin
+ * its ELF, target, entry, parameter table, registers and shared memory, for PTX its target and entry. */
 pega_status pega_pack_variant_bytes(pega_pack *pack, const pega_pack_function *function,
                                     const pega_kernel_variant *variant, const void **bytes,
                                     size_t *size, pega_error *error);

@@ -14,7 +14,7 @@ typedef struct parser {
   const char *at, *end; /* *end is 0 */
   pega_arena *arena;
   const char *what;
-  const char *key;
+  char *path; /* of what is wrong in the tree */
   pega_json_outcome outcome;
 } parser;
 
@@ -160,10 +160,33 @@ static cJSON *parse(parser *p, const char *text, size_t size) {
 
 /* ---- After parsing: cJSON's tree as ours ---- */
 
-static bool convert(parser *p, const cJSON *item, pega_json_value *out);
+static void append_path(pega_text *text, const pega_json *at) {
+  char name[96];
+  if (at == NULL || at->parent == NULL) return;
+  append_path(text, at->parent);
+  if (at->key == NULL) {
+    pega_text_printf(text, "[%zu]", at->index);
+  } else {
+    pega_text_printf(text, "%s%s", text->size == 0 ? "" : ".", pega_text_short_name(at->key, name));
+  }
+}
 
-static bool convert_number(parser *p, double number, pega_json_value *out) {
-  if (!isfinite(number)) return bad(p, "a number past what a double can hold");
+void pega_json_path(const pega_json *at, char path[kJsonPathRoom]) {
+  pega_text text = {path, kJsonPathRoom, 0};
+  path[0] = '\0';
+  append_path(&text, at);
+}
+
+static bool fail_at(parser *p, const pega_json *at, pega_json_outcome outcome, const char *what) {
+  pega_json_path(at, p->path);
+  return fail(p, outcome, what);
+}
+
+/* `at` is where the value is; its own `value` is not there yet. */
+static bool convert(parser *p, const cJSON *item, const pega_json *at, pega_json_value *out);
+
+static bool convert_number(parser *p, double number, const pega_json *at, pega_json_value *out) {
+  if (!isfinite(number)) return fail_at(p, at, kJsonBad, "a number past what a double can hold");
   const bool whole = fabs(number) <= (double)PEGA_MAX_JSON_INTEGER && trunc(number) == number;
   if (whole && !(number == 0 && signbit(number))) {
     out->type = kJsonInt;
@@ -184,47 +207,48 @@ static bool convert_string(parser *p, const char *text, pega_json_value *out) {
 }
 
 /* cJSON keeps keys that are there twice. */
-static bool convert_key(parser *p, const char *key, pega_json_member *members, size_t count) {
-  members[count].key = pega_arena_text(p->arena, key, strlen(key));
+static bool convert_key(parser *p, const pega_json *at, pega_json_member *members, size_t count) {
+  members[count].key = pega_arena_text(p->arena, at->key, strlen(at->key));
   if (members[count].key == NULL) return no_memory(p);
-  p->key = members[count].key;
   for (size_t i = 0; i < count; ++i) {
-    if (strcmp(members[i].key, key) == 0) return bad(p, "duplicate object key");
+    if (strcmp(members[i].key, at->key) == 0) {
+      return fail_at(p, at, kJsonBad, "duplicate object key");
+    }
   }
   return true;
 }
 
-static bool convert_members(parser *p, const cJSON *item, bool object, pega_json_value *out) {
-  const char *key = p->key;
+static bool convert_members(parser *p, const cJSON *item, bool object, const pega_json *at,
+                            pega_json_value *out) {
   size_t count = 0;
   for (const cJSON *child = item->child; child != NULL; child = child->next) ++count;
   if (object && count > kMaxJsonMembers) {
-    return fail(p, kJsonTooMuch, "an object of more than 256 members");
+    return fail_at(p, at, kJsonTooMuch, "an object of more than 256 members");
   }
   pega_json_member *members = pega_arena_alloc(p->arena, count, sizeof *members);
   if (members == NULL) return no_memory(p);
   count = 0;
   for (const cJSON *child = item->child; child != NULL; child = child->next) {
-    if (object && !convert_key(p, child->string, members, count)) return false;
-    if (!convert(p, child, &members[count].value)) return false;
+    const pega_json place = {at, object ? child->string : NULL, count, NULL};
+    if (object && !convert_key(p, &place, members, count)) return false;
+    if (!convert(p, child, &place, &members[count].value)) return false;
     ++count;
   }
-  p->key = key;
   out->type = object ? kJsonObject : kJsonArray;
   out->size = (uint32_t)count;
   out->as.members = members;
   return true;
 }
 
-static bool convert(parser *p, const cJSON *item, pega_json_value *out) {
+static bool convert(parser *p, const cJSON *item, const pega_json *at, pega_json_value *out) {
   switch (item->type & 0xff) {
     case cJSON_Object:
     case cJSON_Array:
-      return convert_members(p, item, (item->type & 0xff) == cJSON_Object, out);
+      return convert_members(p, item, (item->type & 0xff) == cJSON_Object, at, out);
     case cJSON_String:
       return convert_string(p, item->valuestring, out);
     case cJSON_Number:
-      return convert_number(p, item->valuedouble, out);
+      return convert_number(p, item->valuedouble, at, out);
     case cJSON_True:
       out->type = kJsonTrue;
       return true;
@@ -238,6 +262,20 @@ static bool convert(parser *p, const cJSON *item, pega_json_value *out) {
 }
 
 /* ---- All of it ---- */
+
+/* The first byte that belongs to no character, or is a NUL, is where the parser is. */
+static bool check_utf8(parser *p, size_t size) {
+  if (pega_text_is_utf8(p->at, size)) return true;
+  while (p->at < p->end) {
+    size_t bytes = 1;
+    while (bytes < 4 && bytes < (size_t)(p->end - p->at) && !pega_text_is_utf8(p->at, bytes)) {
+      ++bytes;
+    }
+    if (!pega_text_is_utf8(p->at, bytes)) break;
+    p->at += bytes;
+  }
+  return bad(p, *p->at == '\0' ? "it has a NUL" : "it is not UTF-8");
+}
 
 static void find_place(const char *text, const char *at, pega_json_error *error) {
   error->line = 1;
@@ -253,19 +291,18 @@ static void find_place(const char *text, const char *at, pega_json_error *error)
 
 pega_json_outcome pega_json_parse_text(const char *text, size_t size, pega_arena *arena,
                                        pega_json_value *out, pega_json_error *error) {
-  parser p = {text, text + size, arena, NULL, NULL, kJsonGood};
+  parser p = {text, text + size, arena, NULL, error->path, kJsonGood};
+  const pega_json place = {NULL, NULL, 0, NULL};
   memset(out, 0, sizeof *out);
   memset(error, 0, sizeof *error);
-  if (!pega_text_is_utf8(text, size)) bad(&p, "it is not UTF-8, or has a NUL");
-  cJSON *root = p.outcome == kJsonGood && scan(&p) ? parse(&p, text, size) : NULL;
+  cJSON *root = check_utf8(&p, size) && scan(&p) ? parse(&p, text, size) : NULL;
   if (root == NULL) {
     find_place(text, p.at, error);
   } else {
-    convert(&p, root, out);
+    convert(&p, root, &place, out);
     cJSON_Delete(root);
   }
   error->what = p.what;
-  error->key = p.key;
   return p.outcome;
 }
 

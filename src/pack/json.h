@@ -57,11 +57,24 @@ typedef enum pega_json_outcome {
   kJsonNoMemory
 } pega_json_outcome;
 
-/* What is wrong and where: a place in the text, or, where that is gone, the nearest key. */
+/* A value and where it is: lives on the stack of who reads it. */
+typedef struct pega_json {
+  const struct pega_json *parent; /* NULL for the root */
+  const char *key;                /* of a member; NULL for an item of an array */
+  size_t index;
+  const pega_json_value *value;
+} pega_json;
+
+enum { kJsonPathRoom = 512 };
+
+/* "functions[3].variants[0].target", "" for the root and for NULL; cut where the room ends. */
+void pega_json_path(const pega_json *at, char path[kJsonPathRoom]);
+
+/* What is wrong and where: a place in the text, or, where that is gone, the path to it. */
 typedef struct pega_json_error {
   const char *what;
-  size_t line, column; /* from 1, bytes; 0 where `key` says where */
-  const char *key;     /* in the arena; NULL for the root and where there is a line */
+  size_t line, column;      /* from 1, bytes; 0 where `path` says where */
+  char path[kJsonPathRoom]; /* "" for the root and where there is a line */
 } pega_json_error;
 
 /* Parses `size` bytes, NUL behind them, whole. Any thread; one document at a time. */

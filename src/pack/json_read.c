@@ -8,32 +8,19 @@
 
 /* ---- Errors ---- */
 
-static void append_path(pega_text *text, const pega_json *at) {
-  char name[96];
-  if (at->parent == NULL) return;
-  append_path(text, at->parent);
-  if (at->key == NULL) {
-    pega_text_printf(text, "[%zu]", at->index);
-  } else {
-    pega_text_printf(text, "%s%s", text->size == 0 ? "" : ".", pega_text_short_name(at->key, name));
-  }
-}
-
 bool pega_json_fail(pega_json_reader *reader, const pega_json *at, pega_status status,
                     const char *format, ...) {
-  char path_room[512];
+  char path[kJsonPathRoom];
   char what_room[2048];
-  pega_text path = {path_room, sizeof path_room, 0};
   pega_text what = {what_room, sizeof what_room, 0};
-  path_room[0] = '\0';
   what_room[0] = '\0';
-  if (at != NULL) append_path(&path, at);
+  pega_json_path(at, path);
   va_list args;
   va_start(args, format);
   pega_text_vprintf(&what, format, args);
   va_end(args);
   reader->status = pega_error_set(reader->error, status, NULL, "%s: manifest: %s%s%s",
-                                  reader->source, path_room, path.size == 0 ? "" : ": ", what_room);
+                                  reader->source, path, path[0] == '\0' ? "" : ": ", what_room);
   return false;
 }
 
@@ -91,11 +78,8 @@ bool pega_json_parse(pega_json_reader *reader, const char *text, size_t size, pe
                           "line %zu, column %zu: no JSON that can be read: %s", error.line,
                           error.column, error.what);
   }
-  char key[96];
-  return pega_json_fail(reader, NULL, status, "%s%s%sno JSON that can be read: %s",
-                        error.key == NULL ? "" : "key '",
-                        error.key == NULL ? "" : pega_text_short_name(error.key, key),
-                        error.key == NULL ? "" : "': ", error.what);
+  return pega_json_fail(reader, NULL, status, "%s%sno JSON that can be read: %s", error.path,
+                        error.path[0] == '\0' ? "" : ": ", error.what);
 }
 
 /* ---- Values ---- */

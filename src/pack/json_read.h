@@ -11,14 +11,6 @@
 
 enum { kMaxText = 65535 };
 
-/* A value and where it is: lives on the stack of who reads it. */
-typedef struct pega_json {
-  const struct pega_json *parent; /* NULL for the root */
-  const char *key;                /* of a member; NULL for an item of an array */
-  size_t index;
-  const pega_json_value *value;
-} pega_json;
-
 typedef struct pega_json_reader {
   const char *source; /* whose manifest it is, for errors */
   pega_arena *arena;  /* where texts go */

@@ -14,7 +14,8 @@ enum {
   kMaxLocal = 512 << 10,
   kMaxScratch = 1 << 30,
   kMaxScratchAlignment = 1 << 20,
-  kMaxEntry = 4095
+  kMaxEntry = 4095,
+  kMaxMadeByItems = 256 /* of a list; of an object JSON itself takes no more members */
 };
 
 bool pega_manifest_read_expression(const pega_manifest_function *function, const pega_json *at,
@@ -176,9 +177,17 @@ static bool read_scratch(pega_json_reader *reader, const pega_json *at, const ch
                                      "no parameter of the kernel has the role %s", key);
 }
 
+static bool check_length(pega_json_reader *reader, const pega_json *at, size_t size) {
+  if (size <= kMaxText) return true;
+  return pega_json_fail(reader, at, PEGA_ERROR_RANGE, "longer than %d bytes", kMaxText);
+}
+
 static bool check_flag(pega_json_reader *reader, const pega_json *at, bool nested) {
+  size_t count;
+  if (pega_json_is(at->value, kJsonString)) return check_length(reader, at, at->value->size);
   if (!nested && pega_json_is(at->value, kJsonArray)) {
-    for (size_t i = 0; i < at->value->size; ++i) {
+    if (!pega_json_array(reader, at, 0, kMaxMadeByItems, &count)) return false;
+    for (size_t i = 0; i < count; ++i) {
       pega_json item = pega_json_item(at, i);
       if (!check_flag(reader, &item, true)) return false;
     }
@@ -199,8 +208,7 @@ static bool check_made_by(pega_json_reader *reader, const pega_json *variant) {
     if (!pega_json_get(&at, fields[i], &member)) continue;
     if (!pega_json_is(member.value, kJsonString))
       return pega_json_expected(reader, &member, "a string");
-    if (member.value->size <= kMaxText) continue;
-    return pega_json_fail(reader, &member, PEGA_ERROR_RANGE, "longer than %d bytes", kMaxText);
+    if (!check_length(reader, &member, member.value->size)) return false;
   }
   unsigned char digest[kSha256Bytes];
   if (pega_json_get(&at, "source_sha256", &member) &&
@@ -213,6 +221,7 @@ static bool check_made_by(pega_json_reader *reader, const pega_json *variant) {
   for (uint32_t i = 0; i < member.value->size; ++i) {
     const pega_json_member *found = &member.value->as.members[i];
     pega_json flag = {&member, found->key, 0, &found->value};
+    if (!check_length(reader, &flag, strlen(found->key))) return false;
     if (!check_flag(reader, &flag, false)) return false;
   }
   return true;

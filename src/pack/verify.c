@@ -1,19 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A variant's blob against the manifest, with no device. */
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 
 #include "core/text.h"
 #include "cubin.h"
 #include "pack.h"
+#include "ptx.h"
 
-/* "pack 'x', function 'f', variant 2 (sm_90a), entry 'k'". */
+/* "dir/x.pegapack: pack 'x', function 'f', variant 2 (sm_90a), entry 'k'". */
 static void name_variant(const pega_pack *pack, const pega_pack_function *function,
                          const pega_kernel_variant *variant, char *buffer, size_t capacity) {
   char name[96], entry[96];
-  snprintf(buffer, capacity, "pack '%s', function '%s', variant %d (%s), entry '%s'", pack->name,
-           pega_text_short_name(function->name, name), (int)(variant - function->variants),
-           variant->target.name, pega_text_short_name(variant->entry, entry));
+  snprintf(buffer, capacity, "%s: pack '%s', function '%s', variant %d (%s), entry '%s'",
+           pack->source, pack->name, pega_text_short_name(function->name, name),
+           (int)(variant - function->variants), variant->target.name,
+           pega_text_short_name(variant->entry, entry));
 }
 
 static pega_status differs(const char *what, const char *quantity, uint64_t manifest,
@@ -120,10 +123,11 @@ static pega_status compare_cubin(const char *what, const pega_kernel_variant *va
   return PEGA_OK;
 }
 
-/* The driver reads PTX up to its first NUL. */
-static pega_status check_ptx(const char *what, const char *text, size_t size, pega_error *error) {
+static pega_status check_ptx(const char *what, const pega_kernel_variant *variant, const char *text,
+                             size_t size, pega_error *error) {
+  /* The driver reads PTX up to its first NUL. */
   const char *end = memchr(text, '\0', size);
-  if (end == NULL) return PEGA_OK;
+  if (end == NULL) return pega_ptx_check(text, size, &variant->target, variant->entry, what, error);
   return pega_error_set(error, PEGA_ERROR_FORMAT, NULL,
                         "%s: the PTX has a NUL at byte %zu of %zu; build the pack again", what,
                         (size_t)(end - text), size);
@@ -132,14 +136,14 @@ static pega_status check_ptx(const char *what, const char *text, size_t size, pe
 pega_status pega_pack_variant_bytes(pega_pack *pack, const pega_pack_function *function,
                                     const pega_kernel_variant *variant, const void **bytes,
                                     size_t *size, pega_error *error) {
-  char what[800];
+  char what[PATH_MAX + 800];
   const void *found;
   size_t found_size;
   pega_status status = pega_pack_blob_bytes(pack, variant->blob, &found, &found_size, error);
   if (status != PEGA_OK) return status;
   name_variant(pack, function, variant, what, sizeof what);
   if (pack->blobs[variant->blob].kind == kBlobPtx) {
-    status = check_ptx(what, found, found_size, error);
+    status = check_ptx(what, variant, found, found_size, error);
   } else {
     pega_cubin_kernel cubin;
     status = pega_cubin_read(found, found_size, variant->entry, what, &cubin, error);

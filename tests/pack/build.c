@@ -282,7 +282,8 @@ parts build_parts_with(bytes cubin) {
   const cubin_spec m = build_spec_m();
   parts made = {0};
   made.blobs[0] = cubin;
-  bytes_append(&made.blobs[1], ".version 8.0\n.target sm_80\n.entry k() { ret; }\n", 47);
+  static const char ptx[] = ".version 8.0\n.target sm_80\n.visible .entry k() { ret; }\n";
+  bytes_append(&made.blobs[1], ptx, sizeof ptx - 1);
   bytes_append(&made.blobs[2], data, sizeof data);
   made.blobs[3] = build_cubin(&m);
   for (int i = 0; i < 4; ++i) build_digest(made.blobs[i].data, made.blobs[i].size, made.names[i]);

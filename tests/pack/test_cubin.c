@@ -25,7 +25,7 @@ static void expect_ok(const cubin_spec *spec) {
   EXPECT_OK(verify(spec, &error), &error);
 }
 
-#define VARIANT "pack 'tests', function 't.scale', variant 0 (sm_90a), entry 'k': "
+#define VARIANT "pack in memory: pack 'tests', function 't.scale', variant 0 (sm_90a), entry 'k': "
 
 static void expect_difference(const cubin_spec *spec, const char *text) {
   pega_error error = PEGA_ERROR_INIT;
@@ -175,8 +175,8 @@ static void test_ptx_with_a_nul(void **state) {
   build_replace(&made, from, to);
   bytes file = build_file(&made);
   EXPECT_OK(build_open(&file, 0, &pack, &error), &error);
-  EXPECT_ERROR(pega_pack_verify(pack, &error), &error, PEGA_ERROR_FORMAT,
-               "variant 1 (sm_80), entry 'k': the PTX has a NUL at byte 40 of 47");
+  EXPECT_ERROR(pega_pack_verify(pack, &error), &error, PEGA_ERROR_FORMAT, "pack in memory: ",
+               "variant 1 (sm_80), entry 'k': the PTX has a NUL at byte 40 of 56");
   pega_pack_release(pack);
   pega_error_clear(&error);
   bytes_free(&file);

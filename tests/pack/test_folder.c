@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -151,6 +152,55 @@ static void test_huge_file(void **state) {
   expect_open_error(PEGA_ERROR_RANGE, "at most 4294967296 are allowed", "/pack: ");
 }
 
+/* Kilobytes that this process has had at most. */
+static long most_memory(void) {
+  struct rusage used;
+  assert_int_equal(getrusage(RUSAGE_SELF, &used), 0);
+  return used.ru_maxrss;
+}
+
+/* A file that is no pack is refused by its first bytes: the rest, full of zeros, is not read. */
+static void test_wrong_file_is_not_read(void **state) {
+  (void)state;
+  static const struct {
+    const char *header;
+    pega_status status;
+    const char *text;
+  } cases[] = {
+      {"PEGAPICK\1\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0", PEGA_ERROR_FORMAT,
+       "does not begin with PEGAPACK"},
+      {"PEGAPACK\2\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0", PEGA_ERROR_VERSION, "container version 2"},
+      {"PEGAPACK\1\0\0\0\1\0\0\0\1\0\0\0\0\0\0\0", PEGA_ERROR_FORMAT, "bytes 12 to 15"},
+      {"PEGAPACK\1\0\0\0\0\0\0\0\1\0\0\2\0\0\0\0", PEGA_ERROR_RANGE,
+       "a manifest of 33554433 bytes"},
+  };
+  build_remove(pack_path);
+  const long before = most_memory();
+  for (int32_t i = 0; i < COUNT(cases); ++i) {
+    build_write(pack_path, cases[i].header, 24);
+    assert_int_equal(truncate(pack_path, (off_t)1 << 29), 0);
+    expect_open_error(cases[i].status, cases[i].text, "/pack: ");
+  }
+  /* The manifest does not fit into the file: nor is that file read. */
+  build_write(pack_path, "PEGAPACK\1\0\0\0\0\0\0\0\0\0\0\2\0\0\0\0", 24);
+  assert_int_equal(truncate(pack_path, (off_t)32 << 20), 0);
+  expect_open_error(PEGA_ERROR_FORMAT, "cut off: it has 33554432 bytes, and the manifest ends", "");
+  assert_true(most_memory() - before < 16 << 10);
+}
+
+/* Cut shorter than its header, or to nothing. */
+static void test_short_files(void **state) {
+  (void)state;
+  bytes file = build_file(&good);
+  build_remove(pack_path);
+  for (size_t size = 0; size < 200; ++size) {
+    build_write(pack_path, file.data, size);
+    expect_open_error(PEGA_ERROR_FORMAT, size < 8 ? "does not begin with PEGAPACK" : "cut off",
+                      "/pack: ");
+  }
+  bytes_free(&file);
+}
+
 /* What changes between opening and the first need of a blob. */
 static void test_changed_after_opening(void **state) {
   (void)state;
@@ -184,24 +234,28 @@ static void test_changed_after_opening(void **state) {
 /* A file that changes its size all the time: each try is right or refused, never half. */
 static _Atomic int stop;
 
-static void *keep_resizing(void *size_of_file) {
-  const off_t size = *(const off_t *)size_of_file;
+typedef struct resized_file {
+  const char *path;
+  off_t size;
+} resized_file;
+
+static void *keep_resizing(void *self) {
+  const resized_file *file = self;
   while (!stop) {
-    if (truncate(manifest_path, size + 5) != 0 || truncate(manifest_path, size - 5) != 0 ||
-        truncate(manifest_path, size) != 0) {
+    if (truncate(file->path, file->size + 5) != 0 || truncate(file->path, file->size - 5) != 0 ||
+        truncate(file->path, file->size) != 0) {
       break;
     }
   }
   return NULL;
 }
 
-static void test_size_changes_while_reading(void **state) {
-  (void)state;
-  off_t size = (off_t)strlen(good.manifest);
+static void open_while_it_changes(const char *path, size_t size) {
+  resized_file file = {path, (off_t)size};
   pthread_t thread;
   int shrank = 0, grew = 0;
   stop = 0;
-  assert_int_equal(pthread_create(&thread, NULL, keep_resizing, &size), 0);
+  assert_int_equal(pthread_create(&thread, NULL, keep_resizing, &file), 0);
   for (int i = 0; i < 2000; ++i) {
     pega_error error = PEGA_ERROR_INIT;
     pega_pack *pack = NULL;
@@ -216,6 +270,32 @@ static void test_size_changes_while_reading(void **state) {
   stop = 1;
   assert_int_equal(pthread_join(thread, NULL), 0);
   print_message("met while it shrank %d times, while it grew %d times\n", shrank, grew);
+}
+
+/* A file of the kernel that says 4096 bytes and has fewer than a header. */
+static void test_shorter_than_it_says(void **state) {
+  (void)state;
+  static const char path[] = "/sys/kernel/uevent_seqnum";
+  struct stat found;
+  pega_error error = PEGA_ERROR_INIT;
+  pega_pack *pack = NULL;
+  if (stat(path, &found) != 0 || found.st_size <= 24 || access(path, R_OK) != 0) {
+    print_message("no %s of more than 24 bytes\n", path);
+    return;
+  }
+  EXPECT_ERROR(build_open_path(path, &pack, &error), &error, PEGA_ERROR_FORMAT, path,
+               "it shrank while it was read");
+  pega_error_clear(&error);
+}
+
+static void test_size_changes_while_reading(void **state) {
+  (void)state;
+  open_while_it_changes(manifest_path, strlen(good.manifest));
+  bytes file = build_file(&good);
+  build_remove(pack_path);
+  build_write(pack_path, file.data, file.size);
+  open_while_it_changes(pack_path, file.size);
+  bytes_free(&file);
 }
 
 /* Every descriptor is given back. */
@@ -254,7 +334,10 @@ int main(void) {
       FOLDER_TEST(test_unreadable),
       FOLDER_TEST(test_blob_of_another_size),
       FOLDER_TEST(test_huge_file),
+      FOLDER_TEST(test_wrong_file_is_not_read),
+      FOLDER_TEST(test_short_files),
       FOLDER_TEST(test_changed_after_opening),
+      FOLDER_TEST(test_shorter_than_it_says),
       FOLDER_TEST(test_size_changes_while_reading),
       FOLDER_TEST(test_descriptors),
   };

@@ -213,9 +213,12 @@ static void test_refused(void **state) {
       {"\"\\u", "\\u without four hexadecimal digits", 1, 4},
       {"\"\\u0000\"", "\\u0000 in a string", 1, 4},
       {"\"\\ud800\\u000g\"", "\\u without four hexadecimal digits", 1, 10},
-      {"\"\xff\"", "it is not UTF-8, or has a NUL", 1, 1},
-      {"\"\xc0\x80\"", "it is not UTF-8, or has a NUL", 1, 1},
-      {"\"\xed\xa0\x80\"", "it is not UTF-8, or has a NUL", 1, 1},
+      {"\"\xff\"", "it is not UTF-8", 1, 2},
+      {"\"\xc0\x80\"", "it is not UTF-8", 1, 2},
+      {"\"\xed\xa0\x80\"", "it is not UTF-8", 1, 2},
+      {"\xff", "it is not UTF-8", 1, 1},
+      {"[\n\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\",\n \"\xe2\x82\"]", "it is not UTF-8", 3, 3},
+      {"{}\n\xf0\x9f\x98", "it is not UTF-8", 2, 1},
   };
   for (int32_t i = 0; i < COUNT(cases); ++i) {
     pega_arena arena = {NULL};
@@ -233,24 +236,36 @@ static void test_refused(void **state) {
   pega_arena arena = {NULL};
   pega_json_value value;
   pega_json_error error;
-  assert_int_equal(parse(NUL_INSIDE, sizeof NUL_INSIDE - 1, &arena, &value, &error), kJsonBad);
-  assert_int_equal(parse("1\0", 2, &arena, &value, &error), kJsonBad);
-  assert_int_equal(parse("\0", 1, &arena, &value, &error), kJsonBad);
+  static const struct {
+    const char *text;
+    size_t size, line, column;
+  } nuls[] = {{NUL_INSIDE, sizeof NUL_INSIDE - 1, 1, 3},
+              {"1\0", 2, 1, 2},
+              {"\0", 1, 1, 1},
+              {"[1,\n\n \0]", 8, 3, 2}};
+  for (int32_t i = 0; i < COUNT(nuls); ++i) {
+    assert_int_equal(parse(nuls[i].text, nuls[i].size, &arena, &value, &error), kJsonBad);
+    assert_string_equal(error.what, "it has a NUL");
+    assert_int_equal(error.line, nuls[i].line);
+    assert_int_equal(error.column, nuls[i].column);
+  }
   pega_arena_free(&arena);
 }
 
-/* What only shows in cJSON's tree has no place in the text, but a key. */
-static void test_refused_by_key(void **state) {
+/* What only shows in cJSON's tree has no place in the text, but a path. */
+static void test_refused_by_path(void **state) {
   (void)state;
   static const struct {
-    const char *text, *what, *key;
+    const char *text, *what, *path;
   } cases[] = {
       {"{\"a\":1,\n\"a\":2}", "duplicate object key", "a"},
       {"{\"a\":1,\"\\u0061\":2}", "duplicate object key", "a"},
-      {"{\"b\":[{\"\":1,\"c\":2,\"\":3}]}", "duplicate object key", ""},
-      {"1e999", "a number past what a double can hold", NULL},
-      {"[-1e999]", "a number past what a double can hold", NULL},
-      {"{\"a\":{\"b\":1},\"c\":[1,{\"d\":2},1e309]}", "a number past what a double can hold", "c"},
+      {"{\"b\":[{\"\":1,\"c\":2,\"\":3}]}", "duplicate object key", "b[0]."},
+      {"{\"f\":[0,{\"v\":[[{\"p\":1,\"p\":2}]]}]}", "duplicate object key", "f[1].v[0][0].p"},
+      {"1e999", "a number past what a double can hold", ""},
+      {"[-1e999]", "a number past what a double can hold", "[0]"},
+      {"{\"a\":{\"b\":1},\"c\":[1,{\"d\":2},1e309]}", "a number past what a double can hold",
+       "c[2]"},
   };
   for (int32_t i = 0; i < COUNT(cases); ++i) {
     pega_arena arena = {NULL};
@@ -259,11 +274,7 @@ static void test_refused_by_key(void **state) {
     assert_int_equal(parse(cases[i].text, strlen(cases[i].text), &arena, &value, &error), kJsonBad);
     assert_string_equal(error.what, cases[i].what);
     assert_int_equal(error.line, 0);
-    if (cases[i].key == NULL) {
-      assert_null(error.key);
-    } else {
-      assert_string_equal(error.key, cases[i].key);
-    }
+    assert_string_equal(error.path, cases[i].path);
     pega_arena_free(&arena);
   }
   /* Keys are not folded. */
@@ -275,12 +286,14 @@ static void test_refused_by_key(void **state) {
   pega_arena_free(&arena);
 }
 
-static void expect_outcome(const bytes *text, pega_json_outcome outcome, const char *what) {
+static void expect_outcome(const bytes *text, pega_json_outcome outcome, const char *what,
+                           const char *path) {
   pega_arena arena = {NULL};
   pega_json_value value;
   pega_json_error error;
   assert_int_equal(parse((const char *)text->data, text->size, &arena, &value, &error), outcome);
   if (what != NULL) assert_string_equal(error.what, what);
+  assert_string_equal(error.path, path);
   pega_arena_free(&arena);
 }
 
@@ -292,25 +305,26 @@ static void test_limits(void **state) {
       bytes_append(&text, i % 2 == 0 ? "[" : "{\"a\":", i % 2 == 0 ? 1 : 5);
     for (int i = kMaxJsonDepth + more; i-- > 0;) bytes_append(&text, i % 2 == 0 ? "]" : "}", 1);
     if (more == 1) {
-      expect_outcome(&text, kJsonTooMuch, "nested deeper than 16");
+      expect_outcome(&text, kJsonTooMuch, "nested deeper than 16", "");
     } else {
-      expect_outcome(&text, kJsonBad, "this is no JSON"); /* {"a":} */
+      expect_outcome(&text, kJsonBad, "this is no JSON", ""); /* {"a":} */
     }
     bytes_free(&text);
-    bytes_append(&text, "{", 1);
+    bytes_append(&text, "[{\"a\":{", 7);
     for (int i = 0; i < kMaxJsonMembers + more; ++i) {
       char member[32];
       const int size = snprintf(member, sizeof member, "%s\"%d\":0", i == 0 ? "" : ",", i);
       bytes_append(&text, member, (size_t)size);
     }
-    bytes_append(&text, "}", 1);
+    bytes_append(&text, "}}]", 3);
     expect_outcome(&text, more == 1 ? kJsonTooMuch : kJsonGood,
-                   more == 1 ? "an object of more than 256 members" : NULL);
+                   more == 1 ? "an object of more than 256 members" : NULL,
+                   more == 1 ? "[0].a" : "");
     bytes_free(&text);
     for (int i = 0; i < kMaxJsonNumber - 1 + more; ++i) bytes_append(&text, i == 1 ? "." : "1", 1);
     bytes_append(&text, "1", 1);
     expect_outcome(&text, more == 1 ? kJsonTooMuch : kJsonGood,
-                   more == 1 ? "a number of more than 63 characters" : NULL);
+                   more == 1 ? "a number of more than 63 characters" : NULL, "");
     bytes_free(&text);
   }
   for (int more = 0; more < 2; ++more) {
@@ -323,7 +337,7 @@ static void test_limits(void **state) {
     text.data[0] = '[';
     text.data[size] = ']';
     expect_outcome(&text, more == 1 ? kJsonTooMuch : kJsonGood,
-                   more == 1 ? "more than 2097152 values" : NULL);
+                   more == 1 ? "more than 2097152 values" : NULL, "");
     bytes_free(&text);
   }
   /* Far deeper than a stack. */
@@ -332,7 +346,7 @@ static void test_limits(void **state) {
     static const char brackets[] = "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[";
     bytes_append(&deep, brackets, sizeof brackets - 1);
   }
-  expect_outcome(&deep, kJsonTooMuch, "nested deeper than 16");
+  expect_outcome(&deep, kJsonTooMuch, "nested deeper than 16", "");
   bytes_free(&deep);
 }
 
@@ -340,7 +354,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_numbers), cmocka_unit_test(test_locale),
       cmocka_unit_test(test_strings), cmocka_unit_test(test_containers),
-      cmocka_unit_test(test_refused), cmocka_unit_test(test_refused_by_key),
+      cmocka_unit_test(test_refused), cmocka_unit_test(test_refused_by_path),
       cmocka_unit_test(test_limits),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

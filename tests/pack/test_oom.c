@@ -61,7 +61,12 @@ static int set_up(void **state) {
   /* More than the first piece of memory of each kind holds. */
   bytes list = {NULL, 0};
   bytes_append(&list, "'list':[", 8);
-  for (int i = 0; i < 1200; ++i) bytes_append(&list, "1,", 2);
+  for (int i = 0; i < 200; ++i) {
+    static const char text[] =
+        "'................................................................"
+        "..................................................................',";
+    bytes_append(&list, text, sizeof text - 1);
+  }
   build_replace(&made, "'list':[", (const char *)list.data);
   bytes_free(&list);
   file = build_file(&made);

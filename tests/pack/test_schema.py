@@ -118,6 +118,10 @@ BOTH = [
     ((*V, "made_by", "new"), 1), ((*V, "made_by", "tool"), 1), ((*V, "made_by", "source_sha256"), "1"),
     ((*V, "made_by", "flags"), []), ((*V, "made_by", "flags", "a"), {}),
     ((*V, "made_by", "flags", "a"), [[]]),
+    ((*V, "made_by", "flags", "a"), "t" * 65536), ((*V, "made_by", "flags", "a"), ["t" * 65536]),
+    ((*V, "made_by", "flags", "a"), [1] * 257), ((*V, "made_by", "flags", "k" * 65536), 1),
+    ((*V, "made_by", "flags"), {str(i): i for i in range(257)}), ((*V, "made_by", "tool"), "t" * 65536),
+    ((*F, "variants", 1, "cluster"), [2, 1, 1]), ((*F, "variants", 1, "pdl"), True),
     ((*P, 0, "new"), 1), ((*P, 0, "name"), ""), ((*P, 0, "type"), "int"), ((*P, 0, "offset"), -8),
     ((*P, 0, "offset"), 4), ((*P, 0, "offset"), 4096), ((*P, 0, "size"), 4), ((*P, 0, "role"), "x"),
     ((*P, 0, "value"), REMOVE), ((*P, 0, "value"), 1), ((*P, 0, "encoding"), {}),
@@ -142,6 +146,10 @@ TAKEN = [
     ((*F, "params", 1, "min"), -(1 << 53) + 1), ((*X, "fill", "seed"), (1 << 53) - 1),
     ((*X, "fill", "low"), -0.0), ((*X, "fill", "high"), 1 << 60), ((*V, "registers"), -0.0),
     ((*V, "made_by", "flags", "a"), 1 << 60),
+    ((*V, "made_by", "flags", "a"), [1] * 256), ((*V, "made_by", "flags", "k" * 65535), "t" * 65535),
+    ((*V, "made_by", "flags"), {str(i): i for i in range(256)}),
+    ((*F, "variants", 1, "cluster"), [1.0, 1, 1]), ((*F, "variants", 1, "pdl"), False),
+    ((*V, "cluster"), [2, 1, 1]), ((*V, "pdl"), True),
 ]
 
 # What the reader alone refuses: names that mean nothing, sums, expressions.
@@ -150,8 +158,7 @@ READER = [
     ((*F, "params", 1, "min"), 2147483648), ((*F, "params", 0, "pointee", "shape"), "m, 2"),
     ((*F, "params", 3, "dtype"), "float17x"), ((*V, "blob"), "0" * 64), ((*V, "blob"), DATA_NAME),
     ((*V, "when", 0), "n >"), ((*V, "block"), [64, 32, 1]), ((*V, "cluster"), [8, 4, 1]),
-    ((*F, "variants", 1, "cluster"), [2, 1, 1]),
-    ((*F, "variants", 1, "pdl"), True), ((*P, 1, "name"), "px"), ((*P, 1, "offset"), 4),
+    ((*P, 1, "name"), "px"), ((*P, 1, "offset"), 4),
     ((*P, 0, "value"), "y"), ((*P, 2, "value"), "f + 1"), ((*P, 3, "value"), "x"),
     ((*P, 3, "encoding", "block"), [64]), ((*P, 5, "role"), "global_scratch"),
     ((*G, "args", "n"), REMOVE), ((*G, "args", "n"), 4), ((*G, "args", "y"), 4),
@@ -212,7 +219,7 @@ def main():
         manifests = [changed(path, value) for path, value in cases]
         for (path, value), manifest, line in zip(cases, manifests, read(sys.argv[2], manifests)):
             value = "removed" if value is REMOVE else repr(value)[:60]
-            where = ".".join(map(str, path))
+            where = ".".join(str(step)[:60] for step in path)
             if validator.is_valid(manifest) == schema_refuses:
                 wrong.append(f"{where} = {value}: the schema {'takes' if schema_refuses else 'refuses'} it")
             if line.startswith("OK"):
