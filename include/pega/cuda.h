@@ -8,15 +8,20 @@
  *
  * ## Prepare and launch
  * *Preparing* a function on a device loads its kernels there: slow, once. *Launching* takes no lock,
- * allocates nothing and calls the driver for the launch and for the current context alone (a kernel
- * that wants global scratch also allocates it on the stream). A call of a function that is not
+ * allocates nothing and, where the device's primary context is current, calls the driver for the launch
+ * and for the current context alone (a kernel that wants global scratch also allocates it on the
+ * stream). A call of a function that is not
  * prepared prepares it, except while the stream captures: then the call is refused with
  * PEGA_ERROR_UNAVAILABLE, and the capture stays valid. What is prepared stays loaded until
  * pega_cuda_close(), so that no launch or graph can lose it.
  *
  * ## Contexts
- * A device's primary context is retained when the device is first used. A call runs in the context
- * current to the thread if that belongs to the device, else in the primary one.
+ * A device's primary context is retained when the device is first used. Preparing and calling happen in
+ * the context current to the thread if that belongs to the device, else in the primary one: a call in
+ * another context than the current one also asks for, pushes and pops contexts. Resetting a primary
+ * context (cudaDeviceReset, cuDevicePrimaryCtxReset) takes its kernels away unseen: call
+ * pega_cuda_close() before, never after. Kernels in contexts that others made and destroyed are kept in
+ * mind until pega_cuda_close().
  *
  * ## Sticky errors
  * When a context reports an error after which it cannot be used (an illegal address, say), its first
@@ -144,7 +149,9 @@ typedef struct pega_cuda_allocator {
   pega_status (*allocate)(void *self, DLDevice device, size_t size, size_t alignment, void *stream,
                           void **out, pega_error *error);
   /** Takes back what allocate returned, after the launch was queued on `stream` or had failed. The
-      kernel may still be running: the memory is free for use behind it on the same stream. */
+      kernel may still be running: the memory is free for use behind it on the same stream. Of a
+      captured launch it is called at the capture, and replays use the memory again: an allocator for
+      captures keeps it for as long as the graph. The default pool does so by itself. */
   void (*release)(void *self, DLDevice device, void *memory, void *stream);
   void *self; /**< given to both */
 } pega_cuda_allocator;

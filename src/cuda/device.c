@@ -170,6 +170,8 @@ pega_status pega_cuda_leave(const pega_cuda_driver *driver, const char *where,
   CUresult result = driver->cuCtxPopCurrent(&popped);
   if (result == kCudaSuccess) return status;
   /* A context that is beyond use may refuse to be popped; the caller's must be current all the same. */
+  CUcontext current;
+  if (driver->cuCtxGetCurrent(&current) == kCudaSuccess && current == guard->before) return status;
   if (driver->cuCtxPopCurrent(&popped) == kCudaSuccess ||
       driver->cuCtxSetCurrent(guard->before) == kCudaSuccess) {
     return status;

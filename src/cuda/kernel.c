@@ -22,7 +22,11 @@ static void find_arguments(pega_kernel *kernel) {
     const pega_param *param = &signature->params[i];
     bool optional = (param->flags & PEGA_PARAM_OPTIONAL) != 0;
     if (param->type == PEGA_TYPE_STREAM) kernel->stream_arg = i;
-    if (param->type == PEGA_TYPE_TENSOR && !optional) kernel->tensor_arg = i;
+    if (param->type == PEGA_TYPE_TENSOR) {
+      const bool held = kernel->tensor_arg >= 0 &&
+                        (signature->params[kernel->tensor_arg].flags & PEGA_PARAM_OPTIONAL) == 0;
+      if (!optional || !held) kernel->tensor_arg = i;
+    }
     if (param->type == PEGA_TYPE_POINTER && !optional) kernel->pointer_arg = i;
   }
 }
@@ -187,7 +191,16 @@ static pega_status check_resources(const attempt *try, pega_prepared_variant *lo
                           try->where, variant->entry, variant->target.name, shared, variant->shared,
                           variant->static_shared, device->ordinal, device->max_shared);
   }
+  /* Variants and packs may share the function: what one has asked for stays. */
+  int allowed = 0;
   if (variant->shared > 0) {
+    result = driver->cuFuncGetAttribute(&allowed, kFunctionMaxDynamicShared, loaded->function);
+    if (result != kCudaSuccess) {
+      pega_cuda_note_result(try->prepared->device, result, try->kernel->name);
+      return pega_cuda_fail(try->where, "cuFuncGetAttribute", result, NULL, error);
+    }
+  }
+  if (allowed < (int)variant->shared) {
     result = driver->cuFuncSetAttribute(loaded->function, kFunctionMaxDynamicShared,
                                         (int)variant->shared);
     if (result != kCudaSuccess) {
@@ -518,4 +531,26 @@ pega_status pega_kernel_prepare(pega_kernel *kernel, const pega_cuda_driver *dri
   pega_cuda_unlock(&kernels_mutex);
   free(try.prepared);
   return status;
+}
+
+pega_status pega_kernel_prepare_here(pega_kernel *kernel, DLDevice device, pega_error *error) {
+  const pega_cuda_driver *driver;
+  pega_cuda_device *known;
+  pega_status status = pega_cuda_driver_get(&driver, error);
+  if (status == PEGA_OK) status = pega_cuda_device_of(driver, kernel->name, device, &known, error);
+  if (status != PEGA_OK) return status;
+  CUcontext current = NULL;
+  CUdevice handle = 0;
+  const char *call = "cuCtxGetCurrent";
+  CUresult result = driver->cuCtxGetCurrent(&current);
+  if (result == kCudaSuccess && current != NULL) {
+    call = "cuCtxGetDevice";
+    result = driver->cuCtxGetDevice(&handle);
+  }
+  if (result != kCudaSuccess) {
+    return pega_cuda_fail(kernel->name, call, result, "nothing was prepared", error);
+  }
+  const bool own = current != NULL && handle == known->handle;
+  const pega_prepared *prepared;
+  return pega_kernel_prepare(kernel, driver, known, own ? current : NULL, &prepared, error);
 }

@@ -68,7 +68,7 @@ typedef struct pega_kernel {
   const pega_pack_function *function;
   const char *name;    /* interned */
   int32_t stream_arg;  /* index of the stream parameter, -1: the current stream */
-  int32_t tensor_arg;  /* first required tensor parameter, -1: a kernel on pointers */
+  int32_t tensor_arg;  /* first tensor parameter, a required one if any; -1: on pointers */
   int32_t pointer_arg; /* first pointer parameter, -1 for none */
   _Atomic(pega_prepared *) prepared;
   int32_t uses; /* the rest: under the kernels' lock */
@@ -85,6 +85,9 @@ void pega_kernel_release(pega_kernel *kernel);
 pega_status pega_kernel_prepare(pega_kernel *kernel, const pega_cuda_driver *driver,
                                 pega_cuda_device *device, CUcontext context,
                                 const pega_prepared **out, pega_error *error);
+
+/* Prepares in the context that a call of this thread on the device would run in. */
+pega_status pega_kernel_prepare_here(pega_kernel *kernel, DLDevice device, pega_error *error);
 
 /* Launches on checked arguments, on the device of their tensors, or that of the current context. */
 pega_status pega_kernel_launch(pega_kernel *kernel, const pega_value *args, pega_error *error);

@@ -287,6 +287,31 @@ static inline pega_status measure(const launch *call, const pega_prepared_varian
 
 /* --- the launch itself; the context is current --- */
 
+__attribute__((cold, noinline)) static pega_status bad_cluster(const launch *call, int axis,
+                                                               unsigned size, uint32_t cluster,
+                                                               pega_error *error) {
+  return pega_error_set(error, PEGA_ERROR_RANGE, NULL,
+                        "%s: nothing was launched: %s = %u: expected a multiple of %" PRIu32
+                        ", the cluster's size",
+                        call->kernel->name, axis_names[axis], size, cluster);
+}
+
+/* What a refused launch is likely to mean. */
+static const char *hint(CUresult result) {
+  switch (result) {
+    case kCudaErrorCooperativeLaunchTooLarge:
+      return "nothing was launched: all blocks of a cooperative grid must be resident at once";
+    case kCudaErrorInvalidValue:
+    case kCudaErrorInvalidHandle:
+    case kCudaErrorInvalidContext:
+    case kCudaErrorLaunchOutOfResources:
+      return "nothing was launched; do the stream and the current context belong together, and was no "
+             "context reset since the kernel was prepared?";
+    default:
+      return "the error may be that of an earlier launch on the device";
+  }
+}
+
 static inline pega_status submit(const launch *call, const pega_prepared_variant *chosen,
                                  const unsigned grid[3], pega_param_block *block,
                                  pega_error *error) {
@@ -297,6 +322,10 @@ static inline pega_status submit(const launch *call, const pega_prepared_variant
                                     chosen->block[1], chosen->block[2], chosen->shared,
                                     call->stream, (void **)(uintptr_t)block->addresses, NULL);
   } else {
+    for (int axis = 0; axis < 3; ++axis) {
+      const uint32_t cluster = chosen->variant->cluster[axis];
+      if (grid[axis] % cluster != 0) return bad_cluster(call, axis, grid[axis], cluster, error);
+    }
     CUlaunchAttribute attributes[3];
     memcpy(attributes, chosen->attributes, sizeof attributes);
     const CUlaunchConfig config = {{grid[0], grid[1], grid[2]},
@@ -311,7 +340,7 @@ static inline pega_status submit(const launch *call, const pega_prepared_variant
   if (__builtin_expect(result != kCudaSuccess, 0)) {
     return driver_failed(call, call->prepared->device,
                          chosen->num_attributes == 0 ? "cuLaunchKernel" : "cuLaunchKernelEx",
-                         result, "the error may be that of an earlier launch on the device", error);
+                         result, hint(result), error);
   }
   pega_cuda_note_good(call->prepared->device, call->kernel->name);
   return PEGA_OK;
@@ -372,16 +401,21 @@ static pega_status launch_elsewhere(const launch *call, pega_error *error) {
 /* The device of the call's tensors; unchanged for a call on pointers. */
 static pega_status read_device(const launch *call, int32_t *out, pega_error *error) {
   if (call->kernel->tensor_arg < 0) return PEGA_OK;
-  const DLTensor *tensor = pega_value_as_tensor(&call->args[call->kernel->tensor_arg]);
+  int32_t index = call->kernel->tensor_arg;
+  if (call->args[index].kind == PEGA_NONE) {
+    const pega_signature *signature = &call->kernel->function->signature;
+    while (index < signature->num_params && call->args[index].kind != PEGA_TENSOR) ++index;
+    if (index == signature->num_params) return PEGA_OK;
+  }
+  const DLTensor *tensor = pega_value_as_tensor(&call->args[index]);
   const int type = (int)tensor->device.device_type;
   if (type != kDLCUDA && type != kDLCUDAManaged) {
     char name[PEGA_NAME_SIZE];
-    return pega_error_set(error, PEGA_ERROR_DEVICE, NULL,
-                          "%s: argument %" PRId32
-                          " '%s': expected a tensor on a cuda device, got %s",
-                          call->kernel->name, call->kernel->tensor_arg,
-                          call->kernel->function->signature.params[call->kernel->tensor_arg].name,
-                          pega_device_name(tensor->device, name));
+    return pega_error_set(
+        error, PEGA_ERROR_DEVICE, NULL,
+        "%s: argument %" PRId32 " '%s': expected a tensor on a cuda device, got %s",
+        call->kernel->name, index, call->kernel->function->signature.params[index].name,
+        pega_device_name(tensor->device, name));
   }
   *out = tensor->device.device_id;
   return PEGA_OK;

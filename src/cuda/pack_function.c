@@ -17,14 +17,7 @@ PEGA_HOT static pega_status call_kernel(void *self, const pega_value *args, int3
 }
 
 static pega_status prepare_kernel(void *self, DLDevice device, pega_error *error) {
-  pega_kernel *kernel = (pega_kernel *)self;
-  const pega_cuda_driver *driver;
-  pega_cuda_device *known;
-  const pega_prepared *prepared;
-  pega_status status = pega_cuda_driver_get(&driver, error);
-  if (status == PEGA_OK) status = pega_cuda_device_of(driver, kernel->name, device, &known, error);
-  if (status != PEGA_OK) return status;
-  return pega_kernel_prepare(kernel, driver, known, NULL, &prepared, error);
+  return pega_kernel_prepare_here((pega_kernel *)self, device, error);
 }
 
 static void release_kernel(void *self) { pega_kernel_release((pega_kernel *)self); }
@@ -41,7 +34,10 @@ static pega_status create(pega_pack *pack, const pega_pack_function *described, 
   pega_function_options options = PEGA_FUNCTION_OPTIONS_INIT;
   options.name = described->name;
   options.doc = described->doc;
-  options.signature = &described->signature;
+  /* A launch is on one device, whatever the manifest says of its tensors. */
+  pega_signature signature = described->signature;
+  signature.flags |= PEGA_SIGNATURE_SAME_DEVICE;
+  options.signature = &signature;
   options.call = call_kernel;
   options.self = kernel;
   options.deleter = release_kernel;

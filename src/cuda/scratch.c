@@ -97,11 +97,13 @@ pega_status pega_scratch_release(const pega_kernel *kernel, const pega_cuda_driv
   }
   const CUdeviceptr address = (CUdeviceptr)(uintptr_t)memory->address;
   CUresult result = driver->cuMemFreeAsync(address, stream);
-  if (result == kCudaSuccess || driver->cuMemFreeAsync(address, stream) == kCudaSuccess ||
-      status != PEGA_OK) {
+  if (result == kCudaSuccess) return status;
+  pega_cuda_note_result(device, result, kernel->name);
+  /* An error of earlier work says nothing of this memory: it may be given back already. */
+  if (!pega_cuda_is_sticky(device) && driver->cuMemFreeAsync(address, stream) == kCudaSuccess) {
     return status;
   }
-  pega_cuda_note_result(device, result, kernel->name);
+  if (status != PEGA_OK) return status;
   return pega_cuda_fail(kernel->name, "cuMemFreeAsync (global scratch)", result,
                         "the kernel was launched", error);
 }

@@ -29,8 +29,21 @@ static void list_types(const pega_signature *signature, char *buffer, size_t cap
   pega_text text = {buffer, capacity, 0};
   buffer[0] = '\0';
   for (int32_t i = 0; i < signature->num_params; ++i) {
-    pega_text_printf(&text, "%s%s", i == 0 ? "" : ", ", pega_type_name(signature->params[i].type));
+    const pega_param *param = &signature->params[i];
+    pega_text_printf(&text, "%s%s: %s", i == 0 ? "" : ", ", param->name,
+                     pega_type_name(param->type));
   }
+}
+
+/* Whether `theirs` is the same parameter as `mine` and takes all that mine lets pass: what the library's
+ * own signature has checked is not checked again. */
+static bool takes(const pega_param *theirs, const pega_param *mine) {
+  if (theirs->type != mine->type || strcmp(theirs->name, mine->name) != 0) return false;
+  if ((theirs->flags & PEGA_PARAM_NONNULL) > (mine->flags & PEGA_PARAM_NONNULL)) return false;
+  if (theirs->alignment > mine->alignment) return false;
+  if ((theirs->flags & PEGA_PARAM_RANGE) == 0) return true;
+  return (mine->flags & PEGA_PARAM_RANGE) != 0 && theirs->min <= mine->min &&
+         theirs->max >= mine->max;
 }
 
 pega_status pega_kernel_slot_check(const pega_kernel_slot *slot, const pega_pack_function *function,
@@ -39,13 +52,7 @@ pega_status pega_kernel_slot_check(const pega_kernel_slot *slot, const pega_pack
   const pega_signature *packed = &function->signature;
   bool same = own->num_params == packed->num_params;
   for (int32_t i = 0; same && i < own->num_params; ++i) {
-    const pega_param *mine = &own->params[i];
-    const pega_param *theirs = &packed->params[i];
-    /* What the library's own check lets pass is not checked again. */
-    const bool ranged = (theirs->flags & PEGA_PARAM_RANGE) != 0;
-    const bool wide = !ranged || ((mine->flags & PEGA_PARAM_RANGE) != 0 &&
-                                  theirs->min <= mine->min && theirs->max >= mine->max);
-    same = mine->type == theirs->type && wide;
+    same = takes(&packed->params[i], &own->params[i]);
   }
   if (same) return PEGA_OK;
   char expected[256];
@@ -54,7 +61,7 @@ pega_status pega_kernel_slot_check(const pega_kernel_slot *slot, const pega_pack
   list_types(packed, got, sizeof got);
   return pega_error_set(
       error, PEGA_ERROR_FORMAT, NULL,
-      "the pack's '%s' takes (%s): expected (%s) in ranges no smaller, as the "
+      "the pack's '%s' takes (%s): expected (%s), with ranges no smaller and alignments no greater, as the "
       "library's own of this name; take a pack that was made for this version of the library",
       slot->name, got, expected);
 }
@@ -72,7 +79,11 @@ static pega_status take(pega_kernel_slot *slot, const pega_pack_options *options
     pega_kernel *kernel;
     status = pega_kernel_slot_check(slot, function, error);
     if (status == PEGA_OK) status = pega_kernel_get(pack, function, &kernel, error);
-    if (status == PEGA_OK) atomic_store_explicit(&slot->kernel, kernel, memory_order_release);
+    pega_kernel *none = NULL;
+    /* What pega_pack_register() put there meanwhile goes first. */
+    if (status == PEGA_OK && !atomic_compare_exchange_strong(&slot->kernel, &none, kernel)) {
+      pega_kernel_release(kernel);
+    }
   }
   pega_pack_release(pack);
   return status;
@@ -154,14 +165,8 @@ PEGA_HOT pega_status pega_kernel_slot_get(pega_kernel_slot *slot, pega_kernel **
 
 pega_status pega_kernel_slot_prepare(pega_kernel_slot *slot, DLDevice device, pega_error *error) {
   const pega_cuda_driver *driver;
-  pega_cuda_device *known;
   pega_kernel *kernel;
-  const pega_prepared *prepared;
   pega_status status = pega_cuda_driver_get(&driver, error);
-  if (status == PEGA_OK) status = pega_cuda_device_of(driver, slot->name, device, &known, error);
   if (status == PEGA_OK) status = pega_kernel_slot_get(slot, &kernel, error);
-  if (status == PEGA_OK) {
-    status = pega_kernel_prepare(kernel, driver, known, NULL, &prepared, error);
-  }
-  return status;
+  return status == PEGA_OK ? pega_kernel_prepare_here(kernel, device, error) : status;
 }

@@ -19,8 +19,8 @@ typedef struct pega_kernel_slot {
 pega_status pega_kernel_slot_get(pega_kernel_slot *slot, struct pega_kernel **out,
                                  pega_error *error);
 
-/* Whether a pack's function takes what the slot's is launched with: as many parameters, of the same
- * types, in ranges no smaller. PEGA_ERROR_FORMAT with both. */
+/* Whether a pack's function takes what the slot's is launched with: the same parameters, in
+ * ranges no smaller and with alignments no greater. PEGA_ERROR_FORMAT with both. */
 pega_status pega_kernel_slot_check(const pega_kernel_slot *slot, const pega_pack_function *function,
                                    pega_error *error);
 

@@ -170,6 +170,44 @@ static void test_what_fits(void **state) {
   }
 }
 
+/* An argument is put in place unseen only where its range says that it fits. */
+static void test_ranges(void **state) {
+  (void)state;
+  static const kernel_param params[] = {PARAM("i32", "n"), END_OF_PARAMS};
+  static const kernel_variant variant = {"sm_90", "range", .params = params};
+  static const struct {
+    const char *range;
+    int64_t good, bad; /* both in the range; 0: none is bad */
+  } rows[] = {{"'min':-2147483648,'max':2147483647", INT32_MIN, 0},
+              {"'min':0,'max':2147483648", INT32_MAX, (int64_t)INT32_MAX + 1},
+              {"'min':0,'max':4294967296", 1, (int64_t)1 << 32},
+              {"'min':-2147483649,'max':0", INT32_MIN, (int64_t)INT32_MIN - 1}};
+  for (int i = 0; i < COUNT(rows); ++i) {
+    char signature[128];
+    snprintf(signature, sizeof signature, "[{'name':'n','type':'int',%s}]", rows[i].range);
+    const kernel_function described = {"t.range", signature, &variant, 1, NULL};
+    pega_error error = PEGA_ERROR_INIT;
+    pega_function *function;
+    pega_pack *pack = pack_of(&described, &function);
+    EXPECT_OK(pega_function_call(function, ARGS(pega_value_int(rows[i].good)), NULL, &error),
+              &error);
+    const pega_fake_driver_launch got = machine_last_launch();
+    const int32_t expected = (int32_t)rows[i].good;
+    expect_param(&got, 0, 0, &expected, sizeof expected);
+    const uint64_t launches = pega_fake_driver_num_launches();
+    if (rows[i].bad != 0) {
+      char text[128];
+      snprintf(text, sizeof text, "parameter 'p0' = n = %lld does not fit the kernel's i32",
+               (long long)rows[i].bad);
+      EXPECT_ERROR(pega_function_call(function, ARGS(pega_value_int(rows[i].bad)), NULL, &error),
+                   &error, PEGA_ERROR_RANGE, "t.range: nothing was launched: ", text);
+    }
+    assert_int_equal(pega_fake_driver_num_launches(), launches);
+    pega_error_clear(&error);
+    drop(pack, function);
+  }
+}
+
 static void test_rounding(void **state) {
   (void)state;
   static const struct {
@@ -445,6 +483,31 @@ static void test_shared_memory(void **state) {
   drop(pack, function);
 }
 
+/* The manifest's block against what the driver, which has compiled the kernel, allows. */
+static void test_launch_bounds(void **state) {
+  (void)state;
+  static const char ptx[] =
+      ".version 8.0\n.target sm_90\n.visible .entry bounded() .maxntid 64, 2 { ret; }\n";
+  static const kernel_variant fits = {"sm_90", "bounded", .block = {32, 2, 2}, .ptx = ptx};
+  static const kernel_variant too_large = {"sm_90", "bounded", .block = {43, 3, 1}, .ptx = ptx};
+  pega_error error = PEGA_ERROR_INIT;
+  pega_function *function;
+  kernel_function described = {"t.bounded", "[]", &fits, 1, NULL};
+  pega_pack *pack = pack_of(&described, &function);
+  EXPECT_OK(pega_function_call(function, NULL, 0, NULL, &error), &error);
+  drop(pack, function);
+  described.variants = &too_large;
+  pack = pack_of(&described, &function);
+  const uint64_t modules = machine_live().modules;
+  EXPECT_ERROR(
+      pega_function_prepare(function, CUDA(0), &error), &error, PEGA_ERROR_FORMAT,
+      "t.bounded: cannot be prepared on cuda:0: 'bounded' (sm_90) is to run with blocks of "
+      "129 threads: the driver allows 128 for it");
+  assert_int_equal(machine_live().modules, modules);
+  pega_error_clear(&error);
+  drop(pack, function);
+}
+
 static void expect_attribute(const pega_fake_driver_launch *launch, uint32_t index, uint32_t id,
                              const void *value, size_t size) {
   assert_true(index < launch->num_attributes);
@@ -490,7 +553,8 @@ static void test_clusters_of_more_than_eight(void **state) {
   EXPECT_OK(pega_function_call(function, ARGS(pega_value_int(32)), NULL, &error), &error);
   assert_int_equal(machine_last_launch().cluster[0], 16);
   EXPECT_ERROR(pega_function_call(function, ARGS(pega_value_int(33)), NULL, &error), &error,
-               PEGA_ERROR_DRIVER, "t.wide: cuLaunchKernelEx failed: CUDA_ERROR_INVALID_");
+               PEGA_ERROR_RANGE,
+               "t.wide: nothing was launched: grid x = 33: expected a multiple of 16");
   pega_error_clear(&error);
   drop(pack, function);
 }
@@ -631,6 +695,42 @@ static void test_scratch_of_the_pool(void **state) {
   assert_int_equal(pega_fake_driver_set_kernel("scratch", NULL, NULL), 0);
   pega_error_clear(&error);
   drop(pack, function);
+}
+
+/* The driver promises 256 bytes, no more. */
+static void test_scratch_alignment(void **state) {
+  (void)state;
+  static const kernel_param params[] = {SCRATCH("global_scratch"), SCRATCH("profile_scratch"),
+                                        END_OF_PARAMS};
+  static const struct {
+    uint32_t alignment;
+    bool works;
+  } rows[] = {{256, true}, {512, false}};
+  for (int i = 0; i < COUNT(rows); ++i) {
+    const kernel_variant variant = {"sm_90", "aligned", .params = params, .global_scratch = 1024,
+                                    .global_alignment = rows[i].alignment};
+    const kernel_function described = {"t.aligned", "[]", &variant, 1, NULL};
+    pega_error error = PEGA_ERROR_INIT;
+    pega_function *function;
+    pega_pack *pack = pack_of(&described, &function);
+    EXPECT_OK(pega_function_prepare(function, CUDA(0), &error), &error);
+    const uint64_t launches = pega_fake_driver_num_launches();
+    const uint64_t allocated = pega_fake_driver_count("cuMemAllocAsync");
+    const pega_status status = pega_function_call(function, NULL, 0, NULL, &error);
+    if (rows[i].works) {
+      EXPECT_OK(status, &error);
+    } else {
+      EXPECT_ERROR(status, &error, PEGA_ERROR_UNSUPPORTED,
+                   "t.aligned: nothing was launched: it needs 1024 bytes of global scratch aligned "
+                   "to 512, which cuda:0 has no stream-ordered pool for",
+                   "give an allocator to pega_cuda_set_allocator()");
+    }
+    assert_int_equal(pega_fake_driver_num_launches(), launches + (rows[i].works ? 1 : 0));
+    assert_int_equal(pega_fake_driver_count("cuMemAllocAsync"),
+                     allocated + (rows[i].works ? 1 : 0));
+    pega_error_clear(&error);
+    drop(pack, function);
+  }
 }
 
 static void *given;
@@ -856,18 +956,21 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_teardown(test_every_type, close_all),
       cmocka_unit_test_teardown(test_what_fits, close_all),
+      cmocka_unit_test_teardown(test_ranges, close_all),
       cmocka_unit_test_teardown(test_rounding, close_all),
       cmocka_unit_test_teardown(test_places, close_all),
       cmocka_unit_test_teardown(test_tensors, close_all),
       cmocka_unit_test_teardown(test_grids, close_all),
       cmocka_unit_test_teardown(test_bad_arithmetic, close_all),
       cmocka_unit_test_teardown(test_shared_memory, close_all),
+      cmocka_unit_test_teardown(test_launch_bounds, close_all),
       cmocka_unit_test_teardown(test_attributes, close_all),
       cmocka_unit_test_teardown(test_clusters_of_more_than_eight, close_all),
       cmocka_unit_test_teardown(test_variants_by_arguments, close_all),
       cmocka_unit_test_teardown(test_no_variant_for_the_device, close_all),
       cmocka_unit_test_teardown(test_manifest_and_blob_differ, close_all),
       cmocka_unit_test_teardown(test_scratch_of_the_pool, close_all),
+      cmocka_unit_test_teardown(test_scratch_alignment, close_all),
       cmocka_unit_test_teardown(test_scratch_of_an_allocator, close_all),
       cmocka_unit_test_teardown(test_tensor_descriptor, close_all),
       cmocka_unit_test_teardown(test_golden, close_all),

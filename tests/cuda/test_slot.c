@@ -10,17 +10,21 @@
 #include "machine.h"
 #include "packs.h"
 
-#define SOLVE_PARAMS                                                                        \
-  "[{'name':'a','type':'pointer'},{'name':'b','type':'pointer'},{'name':'n','type':'int'}," \
-  "{'name':'h','type':'int'},{'name':'s','type':'stream'}]"
+#define SOLVE_PARAMS                                                                                               \
+  "[{'name':'a_tril_ptr','type':'pointer'},{'name':'a_inv_ptr','type':'pointer'},{'name':'seq_len','type':'int'}," \
+  "{'name':'num_value_heads','type':'int'},{'name':'stream','type':'stream'}]"
 
-static const kernel_param params[] = {
-    PARAM("pointer", "a"),     PARAM("pointer", "b"),      PARAM("i32", "n"), PARAM("i32", "h"),
-    SCRATCH("global_scratch"), SCRATCH("profile_scratch"), END_OF_PARAMS};
+static const kernel_param params[] = {PARAM("pointer", "a_tril_ptr"),
+                                      PARAM("pointer", "a_inv_ptr"),
+                                      PARAM("i32", "seq_len"),
+                                      PARAM("i32", "num_value_heads"),
+                                      SCRATCH("global_scratch"),
+                                      SCRATCH("profile_scratch"),
+                                      END_OF_PARAMS};
 static const kernel_variant first = {"sm_90a", "first", .params = params,
-                                     .grid = {"cdiv(n, 64)", "h"}};
+                                     .grid = {"cdiv(seq_len, 64)", "num_value_heads"}};
 static const kernel_variant second = {"sm_90a", "second", .params = params,
-                                      .grid = {"cdiv(n, 64)", "h"}};
+                                      .grid = {"cdiv(seq_len, 64)", "num_value_heads"}};
 static const kernel_variant bare = {"sm_90a", "bare", .grid = {"1"}};
 static const kernel_function good = {PEGA_QWEN35_CHUNK_SOLVE_RAW, SOLVE_PARAMS, &first, 1, NULL};
 static const kernel_function better = {PEGA_QWEN35_CHUNK_SOLVE_RAW, SOLVE_PARAMS, &second, 1, NULL};
@@ -30,9 +34,22 @@ static const kernel_function wrong = {
     "{'name':'n','type':'int'},{'name':'x','type':'Tensor'},"
     "{'name':'s','type':'stream'}]",
     &bare, 1, NULL};
+static const kernel_function narrow = {
+    PEGA_QWEN35_CHUNK_SOLVE_RAW,
+    "[{'name':'a_tril_ptr','type':'pointer'},{'name':'a_inv_ptr','type':'pointer'},"
+    "{'name':'seq_len','type':'int','min':0,'max':100},{'name':'num_value_heads','type':'int'},"
+    "{'name':'stream','type':'stream'}]",
+    &bare, 1, NULL};
+static const kernel_function swapped = {
+    PEGA_QWEN35_CHUNK_SOLVE_RAW,
+    "[{'name':'a_inv_ptr','type':'pointer'},{'name':'a_tril_ptr','type':'pointer'},"
+    "{'name':'seq_len','type':'int'},{'name':'num_value_heads','type':'int'},"
+    "{'name':'stream','type':'stream'}]",
+    &bare, 1, NULL};
 static const kernel_function unrelated = {"t.unrelated", "[]", &bare, 1, NULL};
 
 static char good_path[128], better_path[128], bad_path[128], wrong_path[128], unrelated_path[128];
+static char narrow_path[128], swapped_path[128];
 static const char *folder;
 static uint64_t a_tril, a_inv;
 
@@ -220,8 +237,22 @@ static void missing_pack(void) {
 static void wrong_pack(void) {
   start(wrong_path);
   expect_no_form(PEGA_ERROR_FORMAT, 999, "PEGA_PACK_PATH names a pack that cannot be used: ",
-                 "takes (pointer, pointer, int, Tensor, stream): expected (pointer, pointer, "
-                 "int, int, stream)");
+                 "takes (a: pointer, b: pointer, n: int, x: Tensor, s: stream): expected "
+                 "(a_tril_ptr: pointer, a_inv_ptr: pointer, seq_len: int, num_value_heads: int");
+}
+
+/* The library's own check lets more pass than this pack takes. */
+static void narrow_pack(void) {
+  start(narrow_path);
+  expect_no_form(PEGA_ERROR_FORMAT, 999, "PEGA_PACK_PATH names a pack that cannot be used: ",
+                 "with ranges no smaller and alignments no greater");
+}
+
+/* The same types in another order. */
+static void swapped_pack(void) {
+  start(swapped_path);
+  expect_no_form(PEGA_ERROR_FORMAT, 999, "PEGA_PACK_PATH names a pack that cannot be used: ",
+                 "takes (a_inv_ptr: pointer, a_tril_ptr: pointer");
 }
 
 static void unrelated_pack(void) {
@@ -317,7 +348,7 @@ static void all_or_none(void) {
   file = pack_make("wrong", with_wrong, COUNT(with_wrong), NULL, 0);
   pack = pack_open(&file, 0);
   EXPECT_ERROR(pega_pack_register(pack, PEGA_REGISTER_OVERRIDE, &error), &error, PEGA_ERROR_FORMAT,
-               "takes (pointer, pointer, int, Tensor, stream)");
+               "takes (a: pointer, b: pointer, n: int, x: Tensor, s: stream)");
   expect_registered("t.one", PEGA_ERROR_NOT_FOUND);
   pega_function *found;
   EXPECT_OK(pega_registry_get("t.taken", &found, &error), &error);
@@ -350,33 +381,21 @@ int main(void) {
   write_pack(&good, "good", good_path);
   write_pack(&better, "better", better_path);
   write_pack(&wrong, "wrong", wrong_path);
+  write_pack(&narrow, "narrow", narrow_path);
+  write_pack(&swapped, "swapped", swapped_path);
   write_pack(&unrelated, "unrelated", unrelated_path);
   snprintf(bad_path, sizeof bad_path, "%s/bad.pegapack", folder);
   build_write(bad_path, "no pack at all, but long enough to be one", 41);
-  static void (*bodies[])(void) = {no_pack,
-                                   good_pack,
-                                   prepared_and_captured,
-                                   bad_pack,
-                                   missing_pack,
-                                   wrong_pack,
-                                   unrelated_pack,
-                                   empty_path,
-                                   list_of_packs,
-                                   pack_that_comes_later,
-                                   registered,
-                                   all_or_none};
-  static const char *const names[] = {"no pack",
-                                      "good pack",
-                                      "prepared and captured",
-                                      "bad pack",
-                                      "missing pack",
-                                      "wrong pack",
-                                      "unrelated pack",
-                                      "empty path",
-                                      "list of packs",
-                                      "pack that comes later",
-                                      "registered",
-                                      "all or none"};
+  static void (*bodies[])(void) = {no_pack,     good_pack,     prepared_and_captured,
+                                   bad_pack,    missing_pack,  wrong_pack,
+                                   narrow_pack, swapped_pack,  unrelated_pack,
+                                   empty_path,  list_of_packs, pack_that_comes_later,
+                                   registered,  all_or_none};
+  static const char *const names[] = {"no pack",     "good pack",     "prepared and captured",
+                                      "bad pack",    "missing pack",  "wrong pack",
+                                      "narrow pack", "swapped pack",  "unrelated pack",
+                                      "empty path",  "list of packs", "pack that comes later",
+                                      "registered",  "all or none"};
   struct CMUnitTest tests[COUNT(bodies)];
   for (int i = 0; i < COUNT(bodies); ++i) {
     tests[i] = (struct CMUnitTest){names[i], in_child, NULL, NULL, &bodies[i]};
