@@ -33,7 +33,9 @@ enum {
   CLI_OPTION_TARGET = 256,
   CLI_OPTION_DEVICE = 512,
   CLI_OPTION_ALLOW_PTX = 1024,
-  CLI_OPTION_PARAMS = 2048
+  CLI_OPTION_PARAMS = 2048,
+  CLI_OPTION_EMBEDDED = 4096,     /**< --embedded: functions of the pack in libpega */
+  CLI_OPTION_EMBEDDED_PACK = 8192 /**< --embedded: that pack, in the place of an argument PACK */
 };
 
 /** \brief A parsed command line. Text is borrowed from argv. */
@@ -44,6 +46,7 @@ typedef struct cli_options {
   const char *runtime_library; /**< its LIB, or NULL */
   const char *module;
   const char *pack; /**< never together with module or globals */
+  bool embedded;    /**< the pack in libpega; never together with any of them */
   const char *target;
   const char *output;
   bool has_device;

@@ -44,7 +44,7 @@ static cli_exit find(const cli_options *options, search *out, pega_error *error)
   out->name = options->args[0];
   out->allow_ptx = options->allow_ptx;
   out->error = error;
-  if (options->pack != NULL) {
+  if (options->pack != NULL || options->embedded) {
     const pega_status status = cli_pack_open(options->pack, options->allow_ptx, &out->pack, error);
     return status == PEGA_OK ? CLI_DONE : CLI_FAILED;
   }
@@ -89,6 +89,16 @@ static json_t *text_of(const pega_value *variant, const char *key) {
   return text == NULL ? json_null() : cli_json_text(text, size);
 }
 
+static json_t *reason_of(const pega_value *variant) {
+  json_t *text = text_of(variant, "reason");
+  if (!json_is_string(text)) return text;
+  char *words = cli_own_words(json_string_value(text));
+  json_decref(text);
+  text = cli_json_string(words);
+  free(words);
+  return text;
+}
+
 static json_t *make_report(const search *found, const char *target, const pega_value *variants) {
   json_t *object = json_object();
   json_t *items = json_array();
@@ -100,7 +110,7 @@ static json_t *make_report(const search *found, const char *target, const pega_v
     cli_json_set(item, "target", text_of(variant, "target"));
     cli_json_set(item, "entry", text_of(variant, "entry"));
     cli_json_set(item, "taken", json_boolean(taken(variant)));
-    cli_json_set(item, "reason", text_of(variant, "reason"));
+    cli_json_set(item, "reason", reason_of(variant));
     cli_json_append(items, item);
     any = any || taken(variant);
   }

@@ -73,9 +73,10 @@ static cli_exit info_function(const cli_options *options, pega_error *error) {
 }
 
 cli_exit cli_info(const cli_options *options, pega_error *error) {
-  const char *word = options->args[0];
+  const char *word = options->args[0]; /* NULL: none, with --embedded alone */
   const char *second = options->num_args > 1 ? options->args[1] : NULL;
   const bool named = options->pack != NULL || options->module != NULL || options->globals;
+  if (options->embedded) return cli_info_pack(options, NULL, word, error);
   const bool pack = !named && cli_is_pack_path(word);
   if (second != NULL && named) {
     return cli_misuse(error, "info: unexpected argument \"%.100s\"", second);
@@ -89,7 +90,9 @@ cli_exit cli_info(const cli_options *options, pega_error *error) {
   if (pack) return cli_info_pack(options, word, second, error);
   if (options->pack != NULL) return cli_info_pack(options, options->pack, word, error);
   if (options->params) {
-    return cli_misuse(error, "info: --params is for functions of packs: give PACK, or --pack PACK");
+    return cli_misuse(error,
+                      "info: --params is for functions of packs: give PACK, --pack PACK or "
+                      "--embedded");
   }
   return info_function(options, error);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 
 #include <pega/cuda.h>
@@ -25,6 +26,7 @@ static char *output_key(const char *function, const char *golden, const char *ou
 static void report(void *self, const pega_pack_test_result *result) {
   run *all = self;
   const bool good = result->mismatches == 0;
+  const bool finite = isfinite(result->max_error);
   json_t *item = json_object();
   ++*(good ? &all->passed : &all->failed);
   cli_json_set(item, "function", cli_json_string(result->function));
@@ -32,8 +34,11 @@ static void report(void *self, const pega_pack_test_result *result) {
   cli_json_set(item, "output", cli_json_string(result->argument));
   cli_json_set(item, "elements", json_integer(result->elements));
   cli_json_set(item, "mismatches", json_integer(result->mismatches));
-  cli_json_set(item, "max_error", cli_json_float(result->max_error));
+  /* The library says infinity for a NaN too; JSON has neither. */
+  cli_json_set(item, "max_error", finite ? json_real(result->max_error) : json_null());
+  cli_json_set(item, "not_finite", json_boolean(!finite));
   cli_json_set(item, "tolerance", cli_json_float(result->tolerance));
+  cli_json_set(item, "relative_tolerance", cli_json_float(result->relative));
   cli_json_set(item, "ok", json_boolean(good));
   cli_json_append(all->results, item);
   char *key = output_key(result->function, result->golden, result->argument);
@@ -48,7 +53,15 @@ static void report(void *self, const pega_pack_test_result *result) {
   cli_print_line(stdout, result->argument);
   (void)printf(": %" PRId64 " elements", result->elements);
   if (!good) (void)printf(", %" PRId64 " out of tolerance", result->mismatches);
-  (void)printf(", max error %.3g, tolerance %.3g\n", result->max_error, result->tolerance);
+  (void)fputs(", max error ", stdout);
+  if (finite) {
+    (void)printf("%.3g", result->max_error);
+  } else {
+    (void)fputs("not finite (a NaN or an infinity)", stdout);
+  }
+  (void)printf(", tolerance %.3g", result->tolerance);
+  if (result->relative != 0) (void)printf(" + %.3g * |expected|", result->relative);
+  (void)putchar('\n');
 }
 
 /* Outputs that the manifest expects and that no result came for: their launch failed. */
@@ -119,7 +132,8 @@ static void print_json(const cli_pack *pack, run *all, json_t *missing, const ch
 static cli_exit test(const cli_options *options, cli_pack *pack, run *all, pega_error *error) {
   char device[PEGA_NAME_SIZE];
   const DLDevice cuda = {kDLCUDA, options->device};
-  if (cli_pack_open(options->args[0], options->allow_ptx, pack, error) != PEGA_OK) {
+  const char *path = options->embedded ? NULL : options->args[0];
+  if (cli_pack_open(path, options->allow_ptx, pack, error) != PEGA_OK) {
     return CLI_FAILED;
   }
   /* Whether there is a GPU at all is better known before the first case than by each of them. */

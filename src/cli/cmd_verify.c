@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "kernel_pack.h"
 
-/* `report`: the list for JSON, or NULL. */
+/* `path`: as cli_pack_open() takes it. `report`: the list for JSON, or NULL. */
 static bool verify_one(const char *path, json_t *report) {
   cli_pack pack = CLI_PACK_INIT;
   pega_error error = PEGA_ERROR_INIT;
@@ -9,7 +9,7 @@ static bool verify_one(const char *path, json_t *report) {
   if (status == PEGA_OK) status = cli_pack_verify(&pack, &error);
   if (report != NULL) {
     json_t *item = json_object();
-    cli_json_set(item, "path", cli_json_string(path));
+    cli_json_set(item, "path", cli_json_string(path == NULL ? CLI_PACK_EMBEDDED : path));
     cli_json_set(item, "ok", json_boolean(status == PEGA_OK));
     if (status == PEGA_OK) {
       cli_pack_set_counts(item, &pack);
@@ -18,7 +18,7 @@ static bool verify_one(const char *path, json_t *report) {
     }
     cli_json_append(report, item);
   } else if (status == PEGA_OK) {
-    cli_print_line(stdout, path);
+    cli_print_line(stdout, pack.path);
     (void)fputs(": ok, ", stdout);
     cli_print_line(stdout, pega_pack_name(pack.pack));
     (void)fputs(": ", stdout);
@@ -36,6 +36,8 @@ cli_exit cli_verify(const cli_options *options, pega_error *error) {
   (void)error; /* each pack has its own */
   json_t *report = options->json ? json_array() : NULL;
   int failed = 0;
+  const int num_packs = options->num_args + (options->embedded ? 1 : 0);
+  if (options->embedded && !verify_one(NULL, report)) ++failed;
   for (int i = 0; i < options->num_args; ++i) {
     if (!verify_one(options->args[i], report)) ++failed;
   }
@@ -44,8 +46,8 @@ cli_exit cli_verify(const cli_options *options, pega_error *error) {
     cli_json_set(object, "packs", report);
     cli_json_set(object, "failed", json_integer(failed));
     cli_print_json(object);
-  } else if (options->num_args > 1 && failed > 0) {
-    (void)fprintf(stderr, "pega: %d of %d packs failed\n", failed, options->num_args);
+  } else if (num_packs > 1 && failed > 0) {
+    (void)fprintf(stderr, "pega: %d of %d packs failed\n", failed, num_packs);
   }
   return failed == 0 ? CLI_DONE : CLI_FAILED;
 }

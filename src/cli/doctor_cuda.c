@@ -28,8 +28,13 @@ static json_t *describe(void *library, int code) {
     memcpy(&get, &address, sizeof get);
     if (get != NULL && get(code, &texts[i]) != 0) texts[i] = NULL;
   }
-  return json_sprintf("%s (%d)%s%s", texts[0] == NULL ? "CUresult" : texts[0], code,
-                      texts[1] == NULL ? "" : ": ", texts[1] == NULL ? "" : texts[1]);
+  const char *name = texts[0] == NULL ? "CUresult" : texts[0];
+  const char *text = texts[1];
+  /* A driver that has no text for a code may give its name again. */
+  if (text == NULL || *text == '\0' || strcmp(text, name) == 0) {
+    return json_sprintf("%s (%d)", name, code);
+  }
+  return json_sprintf("%s (%d): %s", name, code, text);
 }
 
 /* Path and version. Returns the library, or NULL with why. */

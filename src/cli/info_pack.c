@@ -280,7 +280,11 @@ static void print_details(const json_t *variants, int indent) {
 static void print_golden(const json_t *golden, int indent) {
   size_t index = 0;
   json_t *item = NULL;
-  (void)printf("%*sgolden cases:%s", indent, "", json_array_size(golden) == 0 ? " none" : "");
+  if (json_array_size(golden) == 0) {
+    (void)printf("%*sno golden cases\n", indent, "");
+    return;
+  }
+  (void)printf("%*sgolden cases:", indent, "");
   json_array_foreach(golden, index, item) {
     (void)fputs(index == 0 ? " \"" : ", \"", stdout);
     cli_print_line(stdout, cli_member_text(item, "name"));

@@ -13,7 +13,12 @@ pega_status cli_pack_open(const char *path, bool allow_ptx, cli_pack *out, pega_
   if (path == NULL) {
     options.data = pega_pack_embedded(&options.size);
     options.flags = PEGA_PACK_STATIC;
-    path = "the pack in libpega";
+    path = CLI_PACK_EMBEDDED;
+    if (options.data == NULL) {
+      return pega_error_set(error, PEGA_ERROR_UNAVAILABLE, NULL,
+                            "libpega has no pack of its own: it was built without PEGA_AOT; name a "
+                            "pack's file or folder");
+    }
   } else {
     options.path = path;
   }

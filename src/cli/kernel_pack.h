@@ -14,11 +14,14 @@
 /** \brief Paths of packs with colons between them: where the library looks for kernels. */
 #define CLI_PACK_PATH "PEGA_PACK_PATH"
 
+/** \brief What the pack in libpega is called where others show their path. */
+#define CLI_PACK_EMBEDDED "the pack in libpega"
+
 /** \brief A pack. Start it as CLI_PACK_INIT. */
 typedef struct cli_pack {
   pega_pack *pack;
   json_t *manifest; /* checked by the library when the pack was opened */
-  const char *path; /* borrowed */
+  const char *path; /* borrowed; CLI_PACK_EMBEDDED for the one in libpega */
 } cli_pack;
 
 #define CLI_PACK_INIT \
@@ -26,7 +29,8 @@ typedef struct cli_pack {
 
 /**
  * \brief Opens a pack; no blob is looked at.
- * \param path Borrowed: must outlive the pack. NULL for the one in libpega, which must have one.
+ * \param path Borrowed: must outlive the pack. NULL for the one in libpega; PEGA_ERROR_UNAVAILABLE
+ *        where it was built with none.
  * \param out End it with cli_pack_close(), on failure too.
  */
 pega_status cli_pack_open(const char *path, bool allow_ptx, cli_pack *out, pega_error *error);
@@ -55,7 +59,8 @@ void cli_pack_path_each(bool (*visit)(void *self, const char *path), void *self)
 /** \brief String member of an object, "" if there is none. Borrowed. */
 const char *cli_member_text(const json_t *object, const char *key);
 
-/** \brief Prints a pack's description as `pega info` shows it: all of it, or one function. */
+/** \brief Prints a pack's description as `pega info` shows it: all of it, or one function. `path`: as
+ * cli_pack_open() takes it. */
 cli_exit cli_info_pack(const cli_options *options, const char *path, const char *name,
                        pega_error *error);
 

@@ -9,21 +9,23 @@
 
 static const cli_command COMMANDS[] = {
     {"doctor", "[OPTION...]", "say what is found here: build, runtime, driver, devices, packs, CPU",
-     "A missing GPU or runtime is no failure. The exit code is 1 if something that was found, or a\n"
-     "pack that PEGA_PACK_PATH names, does not work.\n",
+     "A missing GPU or runtime is no failure, and neither is a libpega with no pack of its own. The\n"
+     "exit code is 1 if something that was found, or a pack that PEGA_PACK_PATH names, does not\n"
+     "work.\n",
      CLI_OPTION_RUNTIME | CLI_OPTION_JSON | CLI_OPTION_HELP, 0, 0, cli_doctor},
     {"list", "[OPTION...]", "list functions with their signatures",
-     "Without options: the functions of the registry. With --module or --pack: those of the module\n"
-     "or of the kernel pack.\n",
-     CLI_OPTION_MODULE | CLI_OPTION_PACK | CLI_OPTION_GLOBALS | CLI_OPTION_JSON | CLI_OPTION_HELP,
+     "Without options: the functions of the registry. With --module, --pack or --embedded: those of\n"
+     "the module or of the kernel pack.\n",
+     CLI_OPTION_MODULE | CLI_OPTION_PACK | CLI_OPTION_EMBEDDED | CLI_OPTION_GLOBALS |
+         CLI_OPTION_JSON | CLI_OPTION_HELP,
      0, 0, cli_list},
-    {"info", "NAME | PACK [NAME] [OPTION...]",
+    {"info", "NAME | PACK [NAME] | --embedded [NAME] [OPTION...]",
      "describe a function and its parameters, or a kernel pack",
      "PACK is an argument that ends in .pegapack, has a slash or exists as a file or folder; a\n"
      "NAME is any other one, and every one where an option says what to take functions from.\n"
      "Needs no GPU.\n",
-     CLI_OPTION_MODULE | CLI_OPTION_PACK | CLI_OPTION_GLOBALS | CLI_OPTION_PARAMS |
-         CLI_OPTION_JSON | CLI_OPTION_HELP,
+     CLI_OPTION_MODULE | CLI_OPTION_PACK | CLI_OPTION_EMBEDDED_PACK | CLI_OPTION_GLOBALS |
+         CLI_OPTION_PARAMS | CLI_OPTION_JSON | CLI_OPTION_HELP,
      1, 2, cli_info},
     {"call", "NAME [ARG...] [OPTION...]", "call a function",
      "An ARG is read by the type that the function's signature gives it, or is one of:\n"
@@ -39,24 +41,37 @@ static const cli_command COMMANDS[] = {
      "without a signature; a returned one is \"result\".\n"
      "Tensors are made on the CPU alone: a pack's function that wants memory of a GPU is refused\n"
      "before anything is launched; `pega test PACK` runs kernels.\n",
-     CLI_OPTION_MODULE | CLI_OPTION_PACK | CLI_OPTION_GLOBALS | CLI_OPTION_ALLOW_PTX |
-         CLI_OPTION_OUTPUT | CLI_OPTION_JSON | CLI_OPTION_HELP,
+     CLI_OPTION_MODULE | CLI_OPTION_PACK | CLI_OPTION_EMBEDDED | CLI_OPTION_GLOBALS |
+         CLI_OPTION_ALLOW_PTX | CLI_OPTION_OUTPUT | CLI_OPTION_JSON | CLI_OPTION_HELP,
      1, -1, cli_call},
-    {"verify", "PACK... [OPTION...]", "check kernel packs whole: manifest and every blob",
-     "Needs no GPU. Each blob's SHA-256, target, parameter table, shared memory and registers are\n"
-     "compared with the manifest. The exit code is 1 if a pack is not what it says.\n",
-     CLI_OPTION_JSON | CLI_OPTION_HELP, 1, -1, cli_verify},
+    {"verify", "PACK... | --embedded [OPTION...]",
+     "check kernel packs whole: manifest and every blob",
+     "Needs no GPU. Each blob is compared with the manifest. Proved of each is its SHA-256; of a\n"
+     "cubin its target, that it has the entry, the offsets and sizes of the entry's parameters, its\n"
+     "registers, its local and static shared memory, and its block and cluster where it fixes them;\n"
+     "of PTX that it is PTX for that target with that entry, and no more. Not proved are types and\n"
+     "values of parameters, grids, dynamic shared memory, other clusters, PDL and cooperative\n"
+     "launch: `pega test` proves those, by running golden cases on a GPU. The exit code is 1 if a\n"
+     "pack is not what it says.\n",
+     CLI_OPTION_EMBEDDED_PACK | CLI_OPTION_JSON | CLI_OPTION_HELP, 1, -1, cli_verify},
     {"explain", "NAME --target TARGET | --device DEVICE [OPTION...]",
      "say which variant of a pack's function a GPU takes, and why",
-     "Without --pack: the first pack of PEGA_PACK_PATH (paths with colons between them) that has\n"
-     "the function. With --target no GPU is needed. The exit code is 1 if no variant is taken.\n",
-     CLI_OPTION_PACK | CLI_OPTION_TARGET | CLI_OPTION_DEVICE | CLI_OPTION_ALLOW_PTX |
-         CLI_OPTION_JSON | CLI_OPTION_HELP,
+     "Without --pack and --embedded: the first pack of PEGA_PACK_PATH (paths with colons between\n"
+     "them) that has the function, else the one in libpega. The answer is the manifest's alone: no\n"
+     "blob is looked at (`pega verify` does that). With --target no GPU is needed. The exit code is\n"
+     "1 if no variant is taken.\n",
+     CLI_OPTION_PACK | CLI_OPTION_EMBEDDED | CLI_OPTION_TARGET | CLI_OPTION_DEVICE |
+         CLI_OPTION_ALLOW_PTX | CLI_OPTION_JSON | CLI_OPTION_HELP,
      1, 1, cli_explain},
-    {"test", "PACK [OPTION...]", "run a pack's golden cases on a GPU and compare what they write",
-     "Without --device: on cuda:0. A line for each compared output. The exit code is 1 unless there\n"
-     "was a case and all of them agreed.\n",
-     CLI_OPTION_DEVICE | CLI_OPTION_ALLOW_PTX | CLI_OPTION_JSON | CLI_OPTION_HELP, 1, 1, cli_test},
+    {"test", "PACK | --embedded [OPTION...]",
+     "run a pack's golden cases on a GPU and compare what they write",
+     "Without --device: on cuda:0. A line for each compared output, which agrees where each element\n"
+     "is |got - expected| <= tolerance + relative tolerance * |expected|. In JSON a \"max_error\" that\n"
+     "is no finite number (a NaN or an infinity that is not expected) is null, and \"not_finite\" is\n"
+     "true. The exit code is 1 unless there was a case and all of them agreed.\n",
+     CLI_OPTION_EMBEDDED_PACK | CLI_OPTION_DEVICE | CLI_OPTION_ALLOW_PTX | CLI_OPTION_JSON |
+         CLI_OPTION_HELP,
+     1, 1, cli_test},
     {"bench", "call [OPTION...]", "measure the library on this machine",
      "  call    ns per call of a no-op through each boundary: median, least and most of the batches\n",
      CLI_OPTION_RUNTIME | CLI_OPTION_BATCHES | CLI_OPTION_JSON | CLI_OPTION_HELP, 1, 1, cli_bench},

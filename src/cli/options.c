@@ -30,6 +30,10 @@ static const struct {
 #endif
     {CLI_OPTION_PACK, "pack", 'p', required_argument, "-p, --pack PACK",
      "take functions from a kernel pack, a folder or a file"},
+    {CLI_OPTION_EMBEDDED, "embedded", 0, no_argument, "    --embedded",
+     "take functions from the pack that libpega was built with"},
+    {CLI_OPTION_EMBEDDED_PACK, "embedded", 0, no_argument, "    --embedded",
+     "the pack that libpega was built with, in the place of PACK"},
     {CLI_OPTION_TARGET, "target", 't', required_argument, "-t, --target TARGET",
      "the target to explain for: sm_90, sm_90a; needs no GPU"},
     {CLI_OPTION_DEVICE, "device", 'd', required_argument, "-d, --device DEVICE",
@@ -121,6 +125,10 @@ static cli_exit apply(unsigned bit, cli_options *out, pega_error *error) {
     case CLI_OPTION_PACK:
       out->pack = optarg;
       return CLI_DONE;
+    case CLI_OPTION_EMBEDDED:
+    case CLI_OPTION_EMBEDDED_PACK:
+      out->embedded = true;
+      return CLI_DONE;
     case CLI_OPTION_TARGET:
       out->target = optarg;
       return CLI_DONE;
@@ -138,6 +146,29 @@ static cli_exit apply(unsigned bit, cli_options *out, pega_error *error) {
     default:
       return parse_batches(optarg, &out->batches, error);
   }
+}
+
+/* How many arguments there are, and that they come from one place. */
+static cli_exit check(const cli_command *command, const cli_options *out, pega_error *error) {
+  const bool foreign = out->module != NULL || out->globals;
+  /* An argument that an option stands for. */
+  const int spared = out->embedded && (command->options & CLI_OPTION_EMBEDDED_PACK) != 0 ? 1 : 0;
+  if (out->num_args < command->min_args - spared) {
+    return cli_misuse(error, "expected `pega %s %s`, got %d argument%s", command->name,
+                      command->usage, out->num_args, out->num_args == 1 ? "" : "s");
+  }
+  if (command->max_args >= 0 && out->num_args > command->max_args - spared) {
+    return cli_misuse(error, "%s: unexpected argument \"%.100s\"", command->name,
+                      out->args[command->max_args - spared]);
+  }
+  if ((out->pack != NULL) + out->embedded + foreign > 1) {
+    return cli_misuse(error, "%s: expected one place to take functions from, got %s and %s",
+                      command->name, out->pack != NULL ? "--pack" : "--embedded",
+                      out->pack != NULL && out->embedded ? "--embedded"
+                      : out->module != NULL              ? "--module"
+                                                         : "a runtime");
+  }
+  return CLI_DONE;
 }
 
 cli_exit cli_options_parse(const cli_command *command, int num_words, char **words,
@@ -186,20 +217,7 @@ cli_exit cli_options_parse(const cli_command *command, int num_words, char **wor
     if (applied != CLI_DONE) return applied;
   }
   while (optind < num_words) out->args[out->num_args++] = words[optind++];
-  if (out->help) return CLI_DONE;
-  if (out->num_args < command->min_args) {
-    return cli_misuse(error, "expected `pega %s %s`, got %d argument%s", command->name,
-                      command->usage, out->num_args, out->num_args == 1 ? "" : "s");
-  }
-  if (command->max_args >= 0 && out->num_args > command->max_args) {
-    return cli_misuse(error, "%s: unexpected argument \"%.100s\"", command->name,
-                      out->args[command->max_args]);
-  }
-  if (out->pack != NULL && (out->module != NULL || out->globals)) {
-    return cli_misuse(error, "%s: expected one place to take functions from, got --pack and %s",
-                      command->name, out->module != NULL ? "--module" : "a runtime");
-  }
-  return CLI_DONE;
+  return out->help ? CLI_DONE : check(command, out, error);
 }
 
 void cli_options_clear(cli_options *options) {

@@ -16,9 +16,11 @@ void cli_out_of_memory(void) {
   exit(1);
 }
 
-/* Bytes of the UTF-8 character at `text`, or 0 if there is none of at most `size` bytes. */
-static size_t utf8_length(const unsigned char *text, size_t size) {
+/* Bytes of the UTF-8 character at `text`, and which it is; or 0 if there is none of at most `size`
+ * bytes. */
+static size_t utf8_length(const unsigned char *text, size_t size, uint32_t *out) {
   const unsigned char first = text[0];
+  *out = first;
   if (first < 0x80) return 1;
   const size_t length = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
   if (first < 0xc2 || first > 0xf4 || length > size) return 0;
@@ -29,20 +31,25 @@ static size_t utf8_length(const unsigned char *text, size_t size) {
   }
   static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
   const bool surrogate = code >= 0xd800 && code <= 0xdfff;
+  *out = code;
   return code < least[length] || code > 0x10ffff || surrogate ? 0 : length;
 }
 
-/* Control characters: C0 but newline and tab, DEL, and C1 (0xc2 0x80 to 0xc2 0x9f). */
-static bool is_control(const unsigned char *text, size_t length) {
-  if (length == 1) return (text[0] < 0x20 && text[0] != '\n' && text[0] != '\t') || text[0] == 0x7f;
-  return length == 2 && text[0] == 0xc2 && text[1] < 0xa0;
+/* Control characters: C0 but newline and tab, DEL, C1, and those that turn the direction of text,
+ * which let it look like other text. */
+static bool is_control(uint32_t code) {
+  if (code < 0x20) return code != '\n' && code != '\t';
+  if (code >= 0x7f && code < 0xa0) return true;
+  if (code == 0x061c || code == 0x200e || code == 0x200f) return true;
+  return (code >= 0x202a && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);
 }
 
 void cli_print_text(FILE *stream, const char *text, size_t size) {
   const unsigned char *bytes = (const unsigned char *)text;
   for (size_t i = 0; i < size;) {
-    size_t length = utf8_length(bytes + i, size - i);
-    const bool plain = length != 0 && !is_control(bytes + i, length);
+    uint32_t code = 0;
+    size_t length = utf8_length(bytes + i, size - i, &code);
+    const bool plain = length != 0 && !is_control(code);
     if (length == 0) length = 1;
     if (plain) {
       (void)fwrite(bytes + i, 1, length, stream);
@@ -64,9 +71,9 @@ char *cli_escape_line(const char *text) {
   if (out == NULL) cli_out_of_memory();
   size_t used = 0;
   for (size_t i = 0; i < size;) {
-    size_t length = utf8_length(bytes + i, size - i);
-    const bool plain =
-        length != 0 && bytes[i] != '\n' && bytes[i] != '\t' && !is_control(bytes + i, length);
+    uint32_t code = 0;
+    size_t length = utf8_length(bytes + i, size - i, &code);
+    const bool plain = length != 0 && code != '\n' && code != '\t' && !is_control(code);
     if (length == 0) length = 1;
     for (size_t j = i; j < i + length; ++j) {
       if (plain) {
@@ -127,13 +134,50 @@ char *cli_signature_text(const char *name, const pega_function *function) {
   return text;
 }
 
+/* What the library says to programs in C, and the same for the command line. */
+static const struct {
+  const char *library;
+  const char *own;
+} WORDS[] = {
+    {"open the pack with PEGA_PACK_ALLOW_PTX to let it", "--allow-ptx lets it"},
+    {"`pega list` or pega_registry_list() shows all", "`pega list` shows all"},
+    {"pega_pack_list() shows all", "`pega list --pack PACK` (or --embedded) shows all"},
+    {"name a pack in PEGA_PACK_PATH or give one to pega_pack_register()",
+     "name a pack in PEGA_PACK_PATH"},
+    {"start a new process, or try pega_cuda_close() once all work on the GPU has stopped: some "
+     "drivers never recover in the same process",
+     "run pega again"},
+};
+enum { NUM_WORDS = sizeof WORDS / sizeof WORDS[0] };
+
+char *cli_own_words(const char *text) {
+  char *out = NULL;
+  size_t size = 0;
+  FILE *stream = open_memstream(&out, &size);
+  if (stream == NULL) cli_out_of_memory();
+  while (*text != '\0') {
+    int i = 0;
+    while (i < NUM_WORDS && strncmp(text, WORDS[i].library, strlen(WORDS[i].library)) != 0) ++i;
+    if (i < NUM_WORDS) {
+      (void)fputs(WORDS[i].own, stream);
+      text += strlen(WORDS[i].library);
+    } else {
+      (void)fputc(*text++, stream);
+    }
+  }
+  if (fclose(stream) != 0) cli_out_of_memory();
+  return out;
+}
+
 static void print_error_text(const pega_error *error) {
   /* A foreign error's kind says what the text alone may not; pega's own texts are whole. */
   if (error->status == PEGA_ERROR_CALLEE) {
     cli_print_string(stderr, pega_error_kind(error));
     (void)fputs(": ", stderr);
   }
-  cli_print_string(stderr, pega_error_message(error));
+  char *message = cli_own_words(pega_error_message(error));
+  cli_print_string(stderr, message);
+  free(message);
   (void)fputc('\n', stderr);
   const char *traceback = pega_error_traceback(error);
   if (*traceback != '\0') {
@@ -177,7 +221,8 @@ json_t *cli_json_text(const char *text, size_t size) {
   if (copy == NULL) cli_out_of_memory();
   size_t used = 0;
   for (size_t i = 0; i < size;) {
-    const size_t length = utf8_length(bytes + i, size - i);
+    uint32_t code = 0;
+    const size_t length = utf8_length(bytes + i, size - i, &code);
     if (length != 0) {
       memcpy(copy + used, bytes + i, length);
       used += length;
@@ -315,7 +360,9 @@ json_t *cli_json_error(const pega_error *error) {
   for (int i = 0;; ++i) {
     cli_json_set(object, "status", json_string(pega_status_name((pega_status)error->status)));
     cli_json_set(object, "kind", cli_json_string(pega_error_kind(error)));
-    cli_json_set(object, "message", cli_json_string(pega_error_message(error)));
+    char *message = cli_own_words(pega_error_message(error));
+    cli_json_set(object, "message", cli_json_string(message));
+    free(message);
     cli_json_set(object, "traceback", cli_json_string(pega_error_traceback(error)));
     error = pega_error_cause(error);
     if (error == NULL || i == MAX_CAUSES) return first;
@@ -325,23 +372,23 @@ json_t *cli_json_error(const pega_error *error) {
   }
 }
 
-/* JSON needs escapes for C0 alone; a terminal also obeys DEL and C1. */
+/* JSON needs escapes for C0 alone; a terminal also obeys the other control characters. */
 static void print_json_text(const char *text) {
   const unsigned char *bytes = (const unsigned char *)text;
+  const size_t size = strlen(text);
   size_t start = 0;
-  size_t i = 0;
-  while (bytes[i] != '\0') {
-    const bool c1 = bytes[i] == 0xc2 && bytes[i + 1] >= 0x80 && bytes[i + 1] < 0xa0;
-    if (!c1 && bytes[i] != 0x7f) {
-      ++i;
-      continue;
+  for (size_t i = 0; i < size;) {
+    uint32_t code = 0;
+    size_t length = utf8_length(bytes + i, size - i, &code);
+    if (length == 0) length = 1; /* never: jansson writes UTF-8 */
+    if (is_control(code)) {
+      (void)fwrite(text + start, 1, i - start, stdout);
+      (void)printf("\\u%04x", (unsigned)code);
+      start = i + length;
     }
-    (void)fwrite(text + start, 1, i - start, stdout);
-    (void)printf("\\u%04x", (unsigned)(c1 ? bytes[i + 1] : bytes[i]));
-    i += c1 ? 2 : 1;
-    start = i;
+    i += length;
   }
-  (void)fwrite(text + start, 1, i - start, stdout);
+  (void)fwrite(text + start, 1, size - start, stdout);
 }
 
 void cli_print_json(json_t *object) {

@@ -24,6 +24,10 @@ _Noreturn void cli_out_of_memory(void);
 /** \brief Prints an error: as `pega: text` on stderr, or as a JSON object on stdout. */
 void cli_print_error(const pega_error *error, bool json);
 
+/** \brief A text of the library with the command line's words for what is said to programs in C.
+ *         Returns owned. Errors are printed so, as text and as JSON. */
+char *cli_own_words(const char *text);
+
 /** \brief Prints text with everything escaped that is no printable character, blank or newline. */
 void cli_print_text(FILE *stream, const char *text, size_t size);
 /** \brief The same for NUL-terminated text. */

@@ -86,7 +86,7 @@ pega_status cli_source_open(const cli_options *options, cli_source **out, pega_e
   cli_source *source = calloc(1, sizeof *source);
   if (source == NULL) return pega_error_set(error, PEGA_ERROR_OUT_OF_MEMORY, NULL, "out of memory");
   pega_status status = PEGA_OK;
-  if (options->pack != NULL) {
+  if (options->pack != NULL || options->embedded) {
     source->only = CLI_FROM_PACK;
     status = cli_pack_open(options->pack, options->allow_ptx, &source->pack, error);
   } else if (options->module != NULL || options->globals) {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A CUDA driver that is of no use, for the tests of `pega doctor`. FAKE_CUDA says what cuInit does:
- * "none" finds no device, "broken" fails; else it is one that is too old, without cuGetProcAddress.
+ * "none" finds no device, "broken" fails, "textless"
+ * fails with a code that it has no text for; else it is one that is too old, without cuGetProcAddress.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +23,7 @@ int cuDriverGetVersion(int *version) {
 EXPORT int cuInit(unsigned flags);
 int cuInit(unsigned flags) {
   (void)flags;
-  return is("none") ? 100 : is("broken") ? 999 : 0;
+  return is("none") ? 100 : is("broken") || is("textless") ? 999 : 0;
 }
 
 EXPORT int cuGetErrorName(int result, const char **name);
@@ -33,6 +34,7 @@ int cuGetErrorName(int result, const char **name) {
 
 EXPORT int cuGetErrorString(int result, const char **text);
 int cuGetErrorString(int result, const char **text) {
+  if (is("textless")) return cuGetErrorName(result, text);
   *text = result == 100 ? "no CUDA-capable device is detected" : "unknown error";
   return 0;
 }

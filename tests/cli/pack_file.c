@@ -1,16 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pack_file.h"
 
+#include <math.h>
 #include <nettle/sha2.h>
 #include <sys/stat.h>
 
-enum { NUM_BLOBS = 4, ALIGNMENT = 64 };
+enum { NUM_BLOBS = 6, ALIGNMENT = 64 };
 
-static const char PTX[] =
-    ".version 7.0\n.target sm_80\n.address_size 64\n"
-    ".visible .entry keep(.param .u64 px, .param .u32 pn)\n{\n  ret;\n}\n";
+#define PTX(target)               \
+  ".version 7.8\n.target " target \
+  "\n.address_size 64\n"          \
+  ".visible .entry keep(.param .u64 px, .param .u32 pn)\n{\n  ret;\n}\n"
+static const char PTX_80[] = PTX("sm_80");
+static const char PTX_90[] = PTX("sm_90");
 static const float ONES[4] = {1, 1, 1, 1};
 static const float TWOS[4] = {2, 2, 2, 2};
+static const float NANS[4] = {NAN, NAN, NAN, NAN};
 
 /* What a manifest may refer to, as @name@; what it does not is left out of the pack. */
 static const struct {
@@ -19,10 +24,12 @@ static const struct {
   const void *bytes;
   size_t size;
 } BLOBS[NUM_BLOBS] = {
-    {"@ptx@", "ptx", PTX, sizeof PTX - 1},
+    {"@sm_80@", "ptx", PTX_80, sizeof PTX_80 - 1},
+    {"@sm_90@", "ptx", PTX_90, sizeof PTX_90 - 1},
     {"@ones@", "data", ONES, sizeof ONES},
     {"@twos@", "data", TWOS, sizeof TWOS},
     {"@nul@", "ptx", "x\0y", 3},
+    {"@nans@", "data", NANS, sizeof NANS},
 };
 
 static void digest(const void *bytes, size_t size, char name[65]) {

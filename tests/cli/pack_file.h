@@ -13,7 +13,11 @@
 #define PACK_KEEP PACK_GOLDEN("t.keep", "stays", "@ones@")
 /** \brief Its golden case expects what the kernel does not do: 4 elements are 1 instead of 2. */
 #define PACK_WRONG PACK_GOLDEN("t.wrong", "changes", "@twos@")
-#define PACK_GOLDEN(name, golden, expected) \
+#define PACK_GOLDEN(name, golden, expected) PACK_GOLDEN_TO(name, golden, expected, "0")
+/** \brief Expects NaN, which 1 is not; and 1 to a relative tolerance. */
+#define PACK_NANS PACK_GOLDEN("t.nans", "wants none", "@nans@")
+#define PACK_RELATIVE PACK_GOLDEN_TO("t.relative", "nearly", "@ones@", "0.25")
+#define PACK_GOLDEN_TO(name, golden, expected, relative) \
   "{'name':'" name                                                                               \
   "','doc':'Keeps x.','params':["                                                                \
   "{'name':'x','type':'pointer','doc':'four ones','nonnull':true,'output':true,'alignment':16,"  \
@@ -23,9 +27,9 @@
   "'variants':[" PACK_VARIANT("sm_80", "") "," PACK_VARIANT("sm_90", "'when':['n > 1'],") "],"    \
   "'golden':[{'name':'" golden                                                                   \
   "','args':{'n':4,'x':{'dtype':'float32','shape':[4],'fill':{'generator':'constant','value':1}," \
-  "'expect':{'blob':'" expected "','atol':0.5,'rtol':0}}}}]}"
+  "'expect':{'blob':'" expected "','atol':0.5,'rtol':" relative "}}}}]}"
 #define PACK_VARIANT(target, when)                                                              \
-  "{'target':'" target "','blob':'@ptx@','entry':'keep'," when                                  \
+  "{'target':'" target "','blob':'@" target "@','entry':'keep'," when                           \
   "'params':[{'name':'px','type':'pointer','offset':0,'size':8,'role':'argument','value':'x'}," \
   "{'name':'pn','type':'i32','offset':8,'size':4,'role':'argument','value':'n'}],"              \
   "'grid':['cdiv(n, 64)','1','1'],'block':[64,1,1],'shared':1024,'static_shared':16,"           \
@@ -34,7 +38,7 @@
 /** \brief A function on a tensor. */
 #define PACK_TENSOR                                                                             \
   "{'name':'t.tensor','params':[{'name':'t','type':'Tensor','dtype':'float32','shape':'M, 4',"  \
-  "'output':true}],'variants':[{'target':'sm_90','blob':'@ptx@','entry':'keep',"                \
+  "'output':true}],'variants':[{'target':'sm_90','blob':'@sm_90@','entry':'keep',"              \
   "'params':[{'name':'px','type':'pointer','offset':0,'size':8,'role':'argument','value':'t'}," \
   "{'name':'pn','type':'i32','offset':8,'size':4,'role':'argument','value':'M'},"               \
   "{'name':'gs','type':'pointer','offset':16,'size':8,'role':'global_scratch'}],"               \
@@ -45,7 +49,7 @@
 /** \brief A function on a number and a stream. */
 #define PACK_NUMBERS                                                                       \
   "{'name':'t.numbers','params':[{'name':'n','type':'int'},{'name':'s','type':'stream'}]," \
-  "'variants':[{'target':'sm_80','blob':'@ptx@','entry':'keep','params':["                 \
+  "'variants':[{'target':'sm_80','blob':'@sm_80@','entry':'keep','params':["               \
   "{'name':'pn','type':'i64','offset':0,'size':8,'role':'argument','value':'n'},"          \
   "{'name':'pm','type':'i32','offset':8,'size':4,'role':'argument','value':'n'}],"         \
   "'grid':['n','1','1'],'block':[1,1,1],'shared':0,'static_shared':0,'registers':0,"       \

@@ -52,8 +52,9 @@ static void test_misuse(void **state) {
   expect(run("list", "-x"), 2, NULL, "pega: list: no option \"-x\"");
   expect(run("list", "--json=1"), 2, NULL, "pega: list: no option \"--json=1\"");
   expect(run("list", "extra"), 2, NULL, "pega: list: unexpected argument \"extra\"");
-  expect(run("info"), 2, NULL,
-         "expected `pega info NAME | PACK [NAME] [OPTION...]`, got 0 arguments");
+  expect(
+      run("info"), 2, NULL,
+      "expected `pega info NAME | PACK [NAME] | --embedded [NAME] [OPTION...]`, got 0 arguments");
   expect(run("info", "a", "b"), 2, NULL,
          "pega: info: unexpected argument \"b\": the one before it");
   expect(run("call", SOLVE, "-o"), 2, NULL, "pega: call: \"-o\" needs a value");

@@ -79,6 +79,9 @@ static void test_broken(void **state) {
   expect(run_with(&how, "doctor"), 1, "broken: the CUDA driver did not start: cuInit failed", NULL);
   expect(run_with(&how, "doctor"), 1, "  driver error: CUDA_ERROR_UNKNOWN (999): unknown error\n",
          NULL);
+  set_mode("textless");
+  expect(run_with(&how, "doctor"), 1, "  driver error: CUDA_ERROR_UNKNOWN (999)\n", NULL);
+  set_mode("broken");
   json_t *object = expect_json(run_with(&how, "doctor", "--json"), 1);
   assert_string_equal(json_text_at(object, "problems.0"), json_text_at(object, "cuda.error"));
   json_decref(object);

@@ -10,7 +10,7 @@ static const pack_text small = {"A pack of tests.", PACK_KEEP "," PACK_TENSOR};
 static void test_verify(void **state) {
   (void)state;
   expect(run("verify", "small.pegapack"), 0,
-         "small.pegapack: ok, small: 2 functions, 3 variants, 1 golden case, 2 blobs of ", NULL);
+         "small.pegapack: ok, small: 2 functions, 3 variants, 1 golden case, 3 blobs of ", NULL);
   expect(run("verify", "small.pegapack", "folder"), 0, "\nfolder: ok, small: 2 functions", NULL);
   json_t *object = expect_json(run("verify", "--json", "small.pegapack", "folder"), 0);
   assert_int_equal(json_integer_value(json_at(object, "failed")), 0);
@@ -20,7 +20,7 @@ static void test_verify(void **state) {
   assert_int_equal(json_integer_value(json_at(object, "packs.0.functions")), 2);
   assert_int_equal(json_integer_value(json_at(object, "packs.0.variants")), 3);
   assert_int_equal(json_integer_value(json_at(object, "packs.0.golden")), 1);
-  assert_int_equal(json_integer_value(json_at(object, "packs.0.blobs")), 2);
+  assert_int_equal(json_integer_value(json_at(object, "packs.0.blobs")), 3);
   json_decref(object);
 }
 
@@ -49,7 +49,7 @@ static void test_verify_fails(void **state) {
 static void test_info(void **state) {
   (void)state;
   static const char *const parts[] = {
-      "small (small.pegapack)\n  A pack of tests.\n  2 functions, 3 variants, 1 golden case, 2 blobs",
+      "small (small.pegapack)\n  A pack of tests.\n  2 functions, 3 variants, 1 golden case, 3 blobs",
       "\nt.keep(x: out pointer, n: int[0..1000], s: stream) -> None\n  Keeps x.\n",
       "    x: pointer, nonnull, output, aligned to 16 bytes\n        four ones\n"
       "        points at: float32, [n], row-major\n",
@@ -60,7 +60,7 @@ static void test_info(void **state) {
       "      plain   0        hand 1, none 2\n",
       "  golden cases: \"stays\"\n",
       "32x1x1  2x1x1    0       0              16         0            PDL, cooperative  256      -\n",
-      "  golden cases: none\n",
+      "  no golden cases\n",
   };
   for (size_t i = 0; i < sizeof parts / sizeof *parts; ++i) {
     expect(run("info", "small.pegapack"), 0, parts[i], NULL);
@@ -86,7 +86,7 @@ static void test_info_json(void **state) {
   assert_string_equal(json_text_at(object, "name"), "small");
   assert_string_equal(json_text_at(object, "path"), "small.pegapack");
   assert_int_equal(json_integer_value(json_at(object, "schema_version")), 1);
-  assert_int_equal(json_array_size(json_at(object, "blobs")), 2);
+  assert_int_equal(json_array_size(json_at(object, "blobs")), 3);
   json_t *keep = json_at(object, "functions.0");
   assert_string_equal(json_text_at(keep, "from"), "pack");
   assert_string_equal(json_text_at(keep, "signature"),
@@ -116,6 +116,11 @@ static void test_info_json(void **state) {
 static void test_info_fails(void **state) {
   (void)state;
   expect(run("info", "small.pegapack", "t.kee"), 1, NULL, "the nearest is 't.keep'");
+  expect(run("info", "small.pegapack", "t.kee"), 1, NULL,
+         "'t.keep'; `pega list --pack PACK` (or --embedded) shows all\n");
+  expect_error(run("info", "small.pegapack", "t.kee", "--json"), 1, "NOT_FOUND", "KeyError",
+               "; `pega list --pack PACK` (or --embedded) shows all");
+  expect(run("info", "t.keep"), 1, NULL, "; `pega list` shows all\n");
   expect(run("info", "none.pegapack"), 1, NULL, "none.pegapack: No such file");
   expect(run("info", "no/pack"), 1, NULL, "no/pack: No such file");
   expect(run("info", "stdout.txt"), 1, NULL, "stdout.txt");
@@ -159,8 +164,8 @@ static void test_explain(void **state) {
          "  0        sm_80   keep   yes    ", NULL);
   expect(run("explain", "t.keep", "-t", "sm_75", "-p", "folder", "--allow-ptx"), 1,
          "\nno variant is taken: a call on such a GPU is refused\n", NULL);
-  expect(run("explain", "t.keep", "-t", "sm_90", "-p", "folder"), 1, "no     it is PTX for sm_90",
-         NULL);
+  expect(run("explain", "t.keep", "-t", "sm_90", "-p", "folder"), 1,
+         "no     it is PTX for sm_90, which the driver would compile: --allow-ptx lets it\n", NULL);
   json_t *object = expect_json(
       run("explain", "t.keep", "-t", "sm_90", "-p", "folder", "--allow-ptx", "--json"), 0);
   assert_string_equal(json_text_at(object, "function"), "t.keep");
@@ -173,6 +178,7 @@ static void test_explain(void **state) {
   json_decref(object);
   object = expect_json(run("explain", "t.keep", "-t", "sm_75", "-p", "folder", "--json"), 1);
   assert_true(json_is_false(json_at(object, "taken")));
+  assert_non_null(strstr(json_text_at(object, "variants.0.reason"), "--allow-ptx"));
   json_decref(object);
 }
 
@@ -236,7 +242,8 @@ static void test_no_driver(void **state) {
   /* What the pack is comes first. */
   expect(run_with(&how, "test", "none"), 1, NULL, "none: No such file");
   assert_int_equal(remove("libcuda.so.1"), 0);
-  expect(run("test"), 2, NULL, "expected `pega test PACK [OPTION...]`, got 0 arguments");
+  expect(run("test"), 2, NULL,
+         "expected `pega test PACK | --embedded [OPTION...]`, got 0 arguments");
 }
 
 static void test_call(void **state) {
@@ -270,6 +277,10 @@ static void test_call(void **state) {
 static void test_hostile(void **state) {
   (void)state;
   static const char forged[] = "\nforged";
+  /* U+061C, U+200E, U+200F, U+202A, U+202E, U+2066, U+2069: they turn the direction of text. */
+  static const char *const turns[] = {"\xd8\x9c",     "\xe2\x80\x8e", "\xe2\x80\x8f",
+                                      "\xe2\x80\xaa", "\xe2\x80\xae", "\xe2\x81\xa6",
+                                      "\xe2\x81\xa9"};
   static const char *const runs[][5] = {
       {"info", "hostile.pegapack", NULL},
       {"info", "hostile.pegapack", "--params", NULL},
@@ -284,15 +295,28 @@ static void test_hostile(void **state) {
     assert_null(strchr(result.out, 0x7f));
     assert_null(strstr(result.out, "\xc2\x9b"));
     assert_null(strstr(result.out, forged));
+    for (size_t j = 0; j < sizeof turns / sizeof *turns; ++j) {
+      assert_null(strstr(result.out, turns[j]));
+    }
     run_free(&result);
   }
-  expect(run("info", "hostile.pegapack"), 0, "golden cases: \"a\\x1b[31m\\x0aforged\\x7f\"", NULL);
-  expect(run("info", "hostile.pegapack"), 0, "\\xc2\\x9b31m", NULL);
+  expect(run("info", "hostile.pegapack"), 0,
+         "golden cases: \"a\\x1b[31m\\x0aforged\\x7f\\xd8\\x9c\\xe2\\x80\\x8e", NULL);
+  expect(
+      run("info", "hostile.pegapack"), 0,
+      "\\xc2\\x9b31m\\xd8\\x9c\\xe2\\x80\\x8e\\xe2\\x80\\x8f\\xe2\\x80\\xaa\\xe2\\x80\\xae\\xe2\\x81"
+      "\\xa6\\xe2\\x81\\xa9\xe2\x80\xa6\n",
+      NULL);
+  expect(run("info", "hostile.pegapack", "--json"), 0,
+         "\"doc\": \"\\u009b31m\\u061c\\u200e\\u200f\\u202a\\u202e\\u2066\\u2069\xe2\x80\xa6\"",
+         NULL);
   json_t *object = expect_json(run("info", "hostile.pegapack", "--json"), 0);
-  assert_string_equal(json_text_at(object, "functions.0.golden.0.name"), "a\x1b[31m\nforged\x7f");
+  assert_string_equal(json_text_at(object, "functions.0.golden.0.name"),
+                      "a\x1b[31m\nforged\x7f\xd8\x9c\xe2\x80\x8e");
   assert_string_equal(json_text_at(object, "doc"),
                       "\xc2\x9b"
-                      "31m");
+                      "31m\xd8\x9c\xe2\x80\x8e\xe2\x80\x8f\xe2\x80\xaa\xe2\x80\xae"
+                      "\xe2\x81\xa6\xe2\x81\xa9\xe2\x80\xa6");
   json_decref(object);
 }
 
@@ -343,13 +367,124 @@ static void test_doctor(void **state) {
          "packs:\n  PEGA_PACK_PATH: small.pegapack:folder\n  found:\n    0:\n      path: small",
          NULL);
   expect(run_with(&bad, "doctor"), 1, "broken: none: No such file", NULL);
-  expect(run("doctor"), 0, "packs:\n  reason: PEGA_PACK_PATH is not set\n  found: none\n", NULL);
+  expect(run("doctor"), 0,
+         "packs:\n  reason: PEGA_PACK_PATH is not set\n  found: none\n  embedded:\n", NULL);
+}
+
+static void expect_none(run_result result) {
+  expect(result, 1, NULL, "libpega has no pack of its own: it was built without PEGA_AOT");
+}
+
+/* Of a libpega with no pack. */
+static void check_no_embedded(void) {
+  json_t *object = expect_json(run("doctor", "--json"), 0);
+  assert_true(json_is_false(json_at(object, "packs.embedded.present")));
+  assert_non_null(strstr(json_text_at(object, "packs.embedded.reason"), "PEGA_AOT"));
+  json_decref(object);
+  expect(run("doctor"), 0, "  embedded:\n    present: no\n", NULL);
+  expect_none(run("info", "--embedded"));
+  expect_none(run("info", "t.keep", "--embedded"));
+  expect_none(run("list", "--embedded"));
+  expect_none(run("test", "--embedded"));
+  expect_none(run("verify", "--embedded"));
+  expect_none(run("call", "t.keep", "--embedded"));
+  expect_none(run("explain", "t.keep", "-t", "sm_90", "--embedded"));
+  expect_error(run("info", "--embedded", "--json"), 1, "UNAVAILABLE", "RuntimeError", "no pack");
+  /* The others are checked all the same. */
+  expect(run("verify", "--embedded", "folder"), 1, "folder: ok", "pega: 1 of 2 packs failed\n");
+}
+
+/* Of one with a pack, which is shown as the same bytes in a file are. */
+static void check_embedded(const void *bytes, size_t size) {
+  const run_how no_driver = {"LD_LIBRARY_PATH=.", NULL};
+  char text[PEGA_NAME_SIZE + 64];
+  write_file("same.pegapack", bytes, size);
+  json_t *same = expect_json(run("info", "same.pegapack", "--json"), 0);
+  json_t *object = expect_json(run("info", "--embedded", "--json"), 0);
+  const char *pack = json_text_at(same, "name");
+  const char *name = json_text_at(same, "functions.0.name");
+  assert_string_equal(json_text_at(object, "name"), pack);
+  assert_string_equal(json_text_at(object, "path"), "the pack in libpega");
+  assert_true(json_equal(json_at(object, "functions"), json_at(same, "functions")));
+  json_decref(object);
+  object = expect_json(run("info", name, "--embedded", "--json"), 0);
+  assert_true(json_equal(object, json_at(same, "functions.0")));
+  json_decref(object);
+  expect(run("info", "--embedded", name, "--params"), 0, "offset  size  type", NULL);
+  object = expect_json(run("list", "--embedded", "--json"), 0);
+  json_t *listed = expect_json(run("list", "--pack", "same.pegapack", "--json"), 0);
+  assert_true(json_equal(object, listed));
+  json_decref(listed);
+  json_decref(object);
+  (void)snprintf(text, sizeof text, "the pack in libpega: ok, %s: ", pack);
+  expect(run("verify", "--embedded"), 0, text, NULL);
+  expect(run("verify", "same.pegapack", "--embedded"), 0, "\nsame.pegapack: ok", NULL);
+  object = expect_json(run("verify", "--embedded", "--json"), 0);
+  json_t *counted = expect_json(run("verify", "same.pegapack", "--json"), 0);
+  assert_int_equal(json_integer_value(json_at(object, "packs.0.bytes")),
+                   json_integer_value(json_at(counted, "packs.0.bytes")));
+  json_decref(counted);
+  json_decref(object);
+  object = expect_json(run("doctor", "--json"), 0);
+  assert_true(json_is_true(json_at(object, "packs.embedded.present")));
+  assert_true(json_is_true(json_at(object, "packs.embedded.verified")));
+  assert_string_equal(json_text_at(object, "packs.embedded.name"), pack);
+  assert_int_equal(json_integer_value(json_at(object, "packs.embedded.functions")),
+                   json_array_size(json_at(same, "functions")));
+  json_decref(object);
+  expect(run("doctor"), 0, "  embedded:\n    present: yes\n", NULL);
+  expect(run("explain", name, "--embedded", "--allow-ptx", "-t",
+             json_text_at(same, "functions.0.variants.0.target")),
+         0, "(the pack in libpega)\n", NULL);
+  expect(run("info", "t.none", "--embedded"), 1, NULL, "no function 't.none'");
+  expect(run("call", "t.none", "--embedded"), 1, NULL, "no function 't.none'");
+  write_file("libcuda.so.1", "no library\n", 11);
+  expect(run_with(&no_driver, "test", "--embedded"), 1, NULL, "found none that it can use: ");
+  assert_int_equal(remove("libcuda.so.1"), 0);
+  json_decref(same);
+}
+
+static void test_embedded(void **state) {
+  (void)state;
+  size_t size = 0;
+  const void *bytes = pega_pack_embedded(&size);
+  if (bytes == NULL) {
+    check_no_embedded();
+  } else {
+    check_embedded(bytes, size);
+  }
+  expect(run("list", "--embedded", "-p", "folder"), 2, NULL,
+         "list: expected one place to take functions from, got --pack and --embedded");
+  expect(run("info", "t", "--embedded", "--module", "x.so"), 2, NULL,
+         "got --embedded and --module");
+  expect(run("test", "folder", "--embedded"), 2, NULL, "unexpected argument \"folder\"");
+  expect(run("info", "t", "u", "--embedded"), 2, NULL, "unexpected argument \"u\"");
+  expect(run("verify"), 2, NULL, "expected `pega verify PACK... | --embedded [OPTION...]`, got 0");
+  expect(run("info"), 2, NULL, "--embedded [NAME] [OPTION...]`, got 0 arguments");
+  expect(run("call", "--embedded"), 2, NULL, "got 0 arguments");
+}
+
+/* What the commands promise, and what they do not. */
+static void test_help(void **state) {
+  (void)state;
+  static const char *const commands[] = {"info", "list", "call", "verify", "explain", "test"};
+  for (size_t i = 0; i < sizeof commands / sizeof *commands; ++i) {
+    expect(run(commands[i], "--help"), 0, "\n      --embedded  ", NULL);
+  }
+  expect(run("explain", "--help"), 0, "no\nblob is looked at (`pega verify` does that)", NULL);
+  expect(run("verify", "--help"), 0, "Proved of each is its SHA-256;", NULL);
+  expect(run("verify", "--help"), 0, "Not proved are types and\nvalues of parameters, grids,",
+         NULL);
+  expect(run("verify", "--help"), 0, "PTX for that target with that entry, and no more", NULL);
+  expect(run("test", "--help"), 0, "is null, and \"not_finite\" is\ntrue", NULL);
 }
 
 static void write_packs(void) {
   static const pack_text tensor = {"", PACK_TENSOR};
   static const pack_text hostile = {
-      "\\u009b31m", PACK_GOLDEN("t.keep", "a\\u001b[31m\\nforged\\u007f", "@ones@")};
+      /* An ellipsis ends it: what looks like such a character and is none stays. */
+      "\\u009b31m\\u061c\\u200e\\u200f\\u202a\\u202e\\u2066\\u2069\\u2026",
+      PACK_GOLDEN("t.keep", "a\\u001b[31m\\nforged\\u007f\\u061c\\u200e", "@ones@")};
   static const pack_text numbers = {"", PACK_NUMBERS};
   static const pack_text nul = {"", PACK_NUL};
   write_pack_file("small.pegapack", &small);
@@ -371,6 +506,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(test_explain_fails), cmocka_unit_test(test_no_driver),
       cmocka_unit_test(test_call),          cmocka_unit_test(test_hostile),
       cmocka_unit_test(test_broken_packs),  cmocka_unit_test(test_doctor),
+      cmocka_unit_test(test_embedded),      cmocka_unit_test(test_help),
   };
   set_pega_path(argc, argv);
   (void)unsetenv("PEGA_PACK_PATH");

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Kernel packs on devices that the fake driver models. Its kernels do nothing: a golden case agrees
  * where it expects what its memory begins as. */
+#include <pega/pack.h>
+
 #include "pack_file.h"
 
 /* LD_LIBRARY_PATH=... */
@@ -56,6 +58,46 @@ static void test_differs(void **state) {
   json_decref(object);
 }
 
+/* Where NaN is wanted the error is no number, and JSON has no infinity. */
+static void test_numbers(void **state) {
+  (void)state;
+  const run_how how = {fake, NULL};
+  set_machine("cc=9.0");
+  expect(run_with(&how, "test", "nans.pegapack", "--allow-ptx"), 1,
+         "x: 4 elements, 4 out of tolerance, max error not finite (a NaN or an infinity), "
+         "tolerance 0.5\n",
+         "4 of 4 elements of 'x' are off");
+  expect(run_with(&how, "test", "nans.pegapack", "--allow-ptx"), 1,
+         "max error 0, tolerance 0.5 + 0.25 * |expected|\n", "t.nans");
+  json_t *object = expect_json(run_with(&how, "test", "nans.pegapack", "--allow-ptx", "--json"), 1);
+  assert_true(json_is_null(json_at(object, "results.0.max_error")));
+  assert_true(json_is_true(json_at(object, "results.0.not_finite")));
+  assert_true(json_real_value(json_at(object, "results.0.relative_tolerance")) == 0.0);
+  assert_true(json_is_real(json_at(object, "results.1.max_error")));
+  assert_true(json_is_false(json_at(object, "results.1.not_finite")));
+  assert_true(json_real_value(json_at(object, "results.1.relative_tolerance")) == 0.25);
+  json_decref(object);
+}
+
+/* The kernels of the fake driver do nothing: what the pack in the library is to write is not there. */
+static void test_embedded(void **state) {
+  (void)state;
+  const run_how how = {fake, NULL};
+  set_machine("cc=9.0");
+  if (pega_pack_embedded(NULL) == NULL) {
+    expect(run_with(&how, "test", "--embedded"), 1, NULL, "libpega has no pack of its own");
+    /* A built-in that lacks its kernel: said in the command line's words. */
+    expect(run_with(&how, "call", SOLVE_RAW, "0x10000", "0x20000", "4", "1", "0"), 1, NULL,
+           "; name a pack in PEGA_PACK_PATH\n");
+  } else {
+    run_result result = run_with(&how, "test", "--embedded", "--json");
+    json_t *object = expect_json(result, 1);
+    assert_string_equal(json_text_at(object, "path"), "the pack in libpega");
+    assert_string_equal(json_text_at(object, "device"), "cuda:0");
+    json_decref(object);
+  }
+}
+
 /* Nothing fits the device: what was to be compared is named, and so is why it was not. */
 static void test_not_run(void **state) {
   (void)state;
@@ -71,7 +113,7 @@ static void test_not_run(void **state) {
   json_decref(object);
   /* PTX is compiled only where that is asked for. */
   set_machine("cc=9.0");
-  expect(run_with(&how, "test", "good.pegapack"), 1, "1 not run", "PTX");
+  expect(run_with(&how, "test", "good.pegapack"), 1, "1 not run", "--allow-ptx lets it");
 }
 
 static void test_fails(void **state) {
@@ -119,12 +161,15 @@ static void test_call(void **state) {
 
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_agrees), cmocka_unit_test(test_differs), cmocka_unit_test(test_not_run),
-      cmocka_unit_test(test_fails),  cmocka_unit_test(test_explain), cmocka_unit_test(test_call),
+      cmocka_unit_test(test_agrees),  cmocka_unit_test(test_differs),
+      cmocka_unit_test(test_not_run), cmocka_unit_test(test_fails),
+      cmocka_unit_test(test_explain), cmocka_unit_test(test_call),
+      cmocka_unit_test(test_numbers), cmocka_unit_test(test_embedded),
   };
   static const pack_text good = {"", PACK_KEEP};
   static const pack_text both = {"", PACK_KEEP "," PACK_WRONG};
   static const pack_text tensor = {"", PACK_TENSOR};
+  static const pack_text nans = {"", PACK_NANS "," PACK_RELATIVE};
   static const pack_text numbers = {"", PACK_NUMBERS};
   set_pega_path(argc, argv);
   if (argc < 3) {
@@ -139,6 +184,7 @@ int main(int argc, char **argv) {
   write_pack_file("both.pegapack", &both);
   write_pack_file("tensor.pegapack", &tensor);
   write_pack_file("numbers.pegapack", &numbers);
+  write_pack_file("nans.pegapack", &nans);
   const int failed = cmocka_run_group_tests_name("cli.pack_device", tests, NULL, NULL);
   leave_folder();
   free(fake);
