@@ -327,10 +327,77 @@ static void sticky_errors(void) {
   bytes_free(&file);
 }
 
+/* A launch of another thread has the error first, while this one gets its scratch. */
+static pega_status fail_first(void *self, DLDevice device, size_t size, size_t alignment,
+                              void *stream, void **out, pega_error *error) {
+  static _Alignas(64) unsigned char room[64];
+  pega_error first = PEGA_ERROR_INIT;
+  (void)device;
+  (void)alignment;
+  (void)stream;
+  (void)error;
+  assert_true(size <= sizeof room);
+  EXPECT_ERROR(pega_function_call(self, NULL, 0, NULL, &first), &first, PEGA_ERROR_DRIVER,
+               "t.first: cuLaunchKernel failed: CUDA_ERROR_ILLEGAL_ADDRESS (700)");
+  pega_error_clear(&first);
+  *out = room;
+  return PEGA_OK;
+}
+
+static void take_back(void *self, DLDevice device, void *memory, void *stream) {
+  (void)self;
+  (void)device;
+  (void)memory;
+  (void)stream;
+}
+
+/* What a device met first is the cause; what comes after it may be its consequence. */
+static void first_error_stays(void) {
+  machine_start("");
+  static const kernel_param none[] = {END_OF_PARAMS};
+  static const kernel_param scratch[] = {{.type = "pointer", .role = "global_scratch"},
+                                         END_OF_PARAMS};
+  static const kernel_variant first_variant = {"sm_90", "first", .params = none};
+  static const kernel_variant second_variant = {"sm_90", "second", .params = scratch,
+                                                .global_scratch = 8, .global_alignment = 8};
+  static const kernel_function functions[] = {{"t.first", "[]", &first_variant, 1, NULL},
+                                              {"t.second", "[]", &second_variant, 1, NULL}};
+  pega_error error = PEGA_ERROR_INIT;
+  bytes file = pack_make("latch", functions, 2, NULL, 0);
+  pega_pack *pack = pack_open(&file, 0);
+  pega_function *first, *second;
+  EXPECT_OK(pega_pack_get(pack, "t.first", &first, &error), &error);
+  EXPECT_OK(pega_pack_get(pack, "t.second", &second, &error), &error);
+  EXPECT_OK(pega_function_prepare(first, CUDA(0), &error), &error);
+  EXPECT_OK(pega_function_prepare(second, CUDA(0), &error), &error);
+  const pega_cuda_allocator allocator = {sizeof allocator, 0, fail_first, take_back, first};
+  EXPECT_OK(pega_cuda_set_allocator(&allocator, &error), &error);
+  assert_int_equal(pega_fake_driver_fail("cuLaunchKernel", 1, 700, false), 0);
+  assert_int_equal(pega_fake_driver_fail("cuLaunchKernel", 2, 719, false), 0);
+  EXPECT_ERROR(pega_function_call(second, NULL, 0, NULL, &error), &error, PEGA_ERROR_DRIVER,
+               "t.second: cuLaunchKernel failed: CUDA_ERROR_LAUNCH_FAILED (719)");
+  pega_fake_driver_clear_failures();
+  const pega_device_health_info health = machine_health(0);
+  assert_int_equal(health.code, 700);
+  assert_string_equal(health.code_name, "CUDA_ERROR_ILLEGAL_ADDRESS");
+  assert_string_equal(health.failed, "t.first");
+  EXPECT_ERROR(pega_function_call(second, NULL, 0, NULL, &error), &error, PEGA_ERROR_DRIVER,
+               "cannot be used since t.first met CUDA_ERROR_ILLEGAL_ADDRESS (700)");
+  assert_int_equal(error.code, 700);
+  EXPECT_OK(pega_cuda_set_allocator(NULL, &error), &error);
+  EXPECT_OK(pega_cuda_close(&error), &error);
+  pega_error_clear(&error);
+  pega_function_release(first);
+  pega_function_release(second);
+  pega_pack_release(pack);
+  bytes_free(&file);
+}
+
 static void test_what_is_left(void **state) {
   (void)state;
   machine_in_child(nothing_is_left_of_a_failed_prepare);
   machine_in_child(sticky_errors);
+  machine_in_child(first_error_stays);
 }
 
 int main(void) {
