@@ -58,3 +58,6 @@ endif()
 install(FILES cmake/PegaPack.cmake DESTINATION ${package_dir})
 install(FILES docs/pack.schema.json DESTINATION ${CMAKE_INSTALL_DATADIR}/pega)
 install(FILES LICENSE README.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
+# Where README.md links to.
+install(FILES docs/contract.md docs/functions.md docs/packs.md docs/performance.md
+  DESTINATION ${CMAKE_INSTALL_DOCDIR}/docs)

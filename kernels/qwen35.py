@@ -59,6 +59,7 @@ def solve_kernel(options, when=()):
     return Kernel(
         source="triton/gated_delta_rule_chunk_solve.py",
         function="gated_delta_rule_chunk_solve",
+        # Only the pointers' alignment is assumed; the integers are not specialised.
         arguments={
             "a_tril": Arg("*fp32", "a_tril_ptr", divisible_by_16=True),
             "a_inv": Arg("*bf16", "a_inv_ptr", divisible_by_16=True),

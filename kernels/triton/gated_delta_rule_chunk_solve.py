@@ -1,26 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Chunk solve of the gated delta rule: the inverse of I + A for every chunk and value head."""
+"""Chunk solve of the gated delta rule: the inverse of I + A for every chunk and value head.
+
+kernels/qwen35.py says how it is compiled.
+"""
 
 import triton
 import triton.language as tl
-
-# How the kernel is compiled. Of the arguments only the pointers' alignment is assumed; the integers
-# are not specialised.
-SIGNATURE = {"a_tril": "*fp32", "a_inv": "*bf16", "seq_len": "i32", "num_value_heads": "i32"}
-ALIGNMENT = {"a_tril": 16, "a_inv": 16}
-CONSTANTS = {}
-GRID = ("ceil_div(seq_len, 64) * num_value_heads", "1", "1")
-TARGETS = (80, 86, 89, 90, 100, 103, 120)
-# The same for every target. With 168 registers a thread, twelve warps share a multiprocessor.
-OPTIONS = {
-    "num_warps": 1,
-    "num_stages": 1,
-    "maxnreg": 168,
-    "sched4reg": True,
-    "enable_fp_fusion": True,
-}
-# For grids too small to fill the device, where the time of one program counts: two warps on each A.
-SMALL_GRID_OPTIONS = {"num_warps": 2, "num_stages": 1, "enable_fp_fusion": True}
 
 
 @triton.jit

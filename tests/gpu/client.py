@@ -13,7 +13,8 @@ sys.path.extend(filter(None, [os.environ.get("PEGA_TEST_SITE_PACKAGES")]))
 try:
     import pytest
 except ImportError as missing:
-    print(f"SKIP: this Python has no pytest: {missing}")
+    print(f"SKIP: {sys.executable} has no pytest ({missing}): install it there, or name in "
+          "PEGA_TORCH_PYTHON a Python that has torch and pytest")
     sys.exit(77)
 
 SOLVE = "pegainfer.qwen35.gated_delta_rule_chunk_solve"

@@ -77,6 +77,35 @@ if command -v aarch64-linux-gnu-gcc >/dev/null 2>&1; then
     echo "ok: aarch64"
 fi
 
+block() { # block KIND: the block of docs/packs.md of that kind
+    awk -v "kind=$1" '$0 == "```" { on = 0 } on { print } $0 == "```" kind { on = 1 }' \
+        "$PREFIX/share/doc/pega/docs/packs.md"
+}
+
+# The document's own example, as it was installed.
+example=$WORK/example
+mkdir "$example"
+cp "$pack" "$example/engine.pegapack"
+block c >"$example/engine.c"
+{
+    echo 'cmake_minimum_required(VERSION 3.22)'
+    echo 'project(example LANGUAGES C)'
+    block cmake
+} >"$example/CMakeLists.txt"
+quietly "$CMAKE" -S "$example" -B "$example/build" -G "$GENERATOR" "-DCMAKE_PREFIX_PATH=$PREFIX" \
+    "-DCMAKE_C_COMPILER=$CC" "-DCMAKE_C_FLAGS=$FLAGS -Wall -Wextra -Werror"
+quietly "$CMAKE" --build "$example/build"
+said=$("$example/build/engine" 2>&1) && fail "the example opened what is no pack"
+case $said in *pack*) ;; *) fail "the example does not say why: $said" ;; esac
+echo "ok: the example of docs/packs.md"
+
+grep -o '](docs/[a-z]*\.md)' "$PREFIX/share/doc/pega/README.md" | tr -d ']()' >"$WORK/links"
+[ -s "$WORK/links" ] || fail "README.md links to no document"
+while read -r link; do
+    [ -f "$PREFIX/share/doc/pega/$link" ] || fail "README.md links to $link, which is not installed"
+done <"$WORK/links"
+echo "ok: documents"
+
 refused() { # refused TEXT OPTION...: configuring fails and says TEXT
     text=$1
     shift

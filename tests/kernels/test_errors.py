@@ -281,9 +281,16 @@ def test_targets(tool, targets, text):
 
 
 def test_no_declaration(tool):
-    fails(
-        tool.run(tool.folder / "nowhere.py", "-o", tool.folder / "out.pegapack"), tool, "nowhere.py"
-    )
+    absent, text, folder = (tool.folder / name for name in ("nowhere.py", "text", "folder.py"))
+    text.write_text("PACK = None")
+    folder.mkdir()
+    for path, said in (
+        (absent, "is not there: expected a Python file"),
+        (absent.with_suffix(""), "is not there"),
+        (text, "is no Python file: expected one, NAME.py"),
+        (folder, "is no Python file"),
+    ):
+        fails(tool.run(path, "-o", tool.folder / "out.pegapack"), tool, f"build-pack: {path} {said}")
 
 
 def test_unwritable_output(tool):
@@ -296,18 +303,10 @@ def test_unwritable_output(tool):
         fails(tool.run(tool.declare(), option, path, "-j", 1), tool, f"cannot write {path}")
 
 
-def test_folder_of_something_else_is_kept(tool):
-    other = tool.folder / "precious"
-    other.mkdir()
-    (other / "file").write_text("keep")
-    fails(tool.run(tool.declare(), "--folder", other, "-j", 1), tool, "is not a pack's folder")
-    assert (other / "file").read_text() == "keep"
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted(tool, number):
     out = tool.folder / "out.pegapack"
-    out.write_bytes(b"what was there")
+    out.write_bytes(b"PEGAPACK that was there")
     process = subprocess.Popen(
         [sys.executable, str(tool.script), str(HERE / "abi.py"), "-o", str(out), "-j", "2"],
         cwd=tool.folder,
@@ -326,5 +325,5 @@ def test_interrupted(tool, number):
         and "interrupted; nothing was written" in said
         and "Traceback" not in said
     )
-    assert out.read_bytes() == b"what was there"
+    assert out.read_bytes() == b"PEGAPACK that was there"
     assert tool.leftovers() == []

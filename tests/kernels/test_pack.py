@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is in a pack: the manifest against its schema, and Triton's launch convention in it."""
 
+import ast
 import hashlib
 import json
 import struct
@@ -277,18 +278,11 @@ def load(path):
     return module
 
 
-def test_the_solve_is_compiled_as_its_source_says():
-    declared = load(ROOT / "kernels" / "qwen35.py").PACK.functions[0].kernels
-    source = load(ROOT / "kernels" / "triton" / "gated_delta_rule_chunk_solve.py")
-    for kernel, options in zip(declared, (source.SMALL_GRID_OPTIONS, source.OPTIONS), strict=True):
-        defaults = type(kernel.options)(num_warps=4, enable_fp_fusion=False)
-        changed = {k for k in vars(defaults) if getattr(kernel.options, k) != getattr(defaults, k)}
-        assert changed <= set(options)
-        assert {k: getattr(kernel.options, k) for k in options} == options
-        assert {n: a.type for n, a in kernel.arguments.items()} == source.SIGNATURE
-        assert {n for n, a in kernel.arguments.items() if a.divisible_by_16} == set(
-            source.ALIGNMENT
-        )
+def test_only_the_declaration_says_how_the_solve_is_compiled():
+    """What its source said as well would be a second truth, which nothing compiles."""
+    source = ROOT / "kernels" / "triton" / "gated_delta_rule_chunk_solve.py"
+    _, *rest = ast.parse(source.read_text()).body  # but for what it says of itself
+    assert {type(node) for node in rest} == {ast.Import, ast.FunctionDef}
 
 
 def test_golden_data_of_the_solve_inverts():

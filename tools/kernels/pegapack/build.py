@@ -78,13 +78,15 @@ class _Blobs:
 
 def load_declaration(path: Path) -> tuple[Pack, list[Path]]:
     """Runs a declaration file: its PACK, checked, and the neighbours that it imported."""
+    if not path.exists():
+        raise BuildError(f"{path} is not there: expected a Python file that sets PACK")
+    spec = importlib.util.spec_from_file_location("pega_declaration", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise BuildError(f"{path} is no Python file: expected one, NAME.py, that sets PACK")
     before = set(sys.modules)
     folder = path.resolve().parent
     sys.path.insert(0, str(folder))
     try:
-        spec = importlib.util.spec_from_file_location("pega_declaration", path)
-        if spec is None or spec.loader is None or not path.is_file():
-            raise BuildError(f"{path} is no Python file")
         module = importlib.util.module_from_spec(spec)
         sys.modules["pega_declaration"] = module  # dataclasses of the declaration look it up
         spec.loader.exec_module(module)

@@ -120,8 +120,15 @@ def _run(args: argparse.Namespace) -> None:
     from .build import build, load_declaration
     from .container import pack_bytes, write_file, write_folder
     from .progress import Progress
+    from .target import check_targets
 
+    targets = (args.output, args.folder, args.depfile)
+    tool = sorted(p for p in _TOOL.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
     pack, neighbours = load_declaration(args.declaration)
+    # Before what takes long. A source that is not there is told later.
+    kernels = (k.source for f in pack.functions for k in f.kernels)
+    sources = [p for p in (args.declaration.parent / k for k in kernels) if p.is_file()]
+    check_targets(*targets, [args.declaration, *neighbours, *sources, *tool])
     progress = Progress(args.quiet)
     try:
         built = build(
@@ -137,6 +144,8 @@ def _run(args: argparse.Namespace) -> None:
         )
     finally:
         progress.end()
+    # Again: now all that was read is known, and other things may have come to be there.
+    check_targets(*targets, [*built.sources, *tool])
 
     def told(path: Path, wrote: bool, size: int) -> None:
         if not args.quiet:
@@ -150,7 +159,6 @@ def _run(args: argparse.Namespace) -> None:
         content = pack_bytes(built.manifest, list(built.blobs), built.blobs)
         told(args.output, write_file(args.output, content), len(content))
     if args.depfile is not None:
-        tool = sorted(p for p in _TOOL.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
         inputs = " ".join(_escaped(p) for p in [*built.sources, *tool])
         write_file(args.depfile, f"{_escaped(args.output)}: {inputs}\n".encode())
     if args.table:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from .errors import BuildError
 
+MAGIC = b"PEGAPACK"
 _ALIGNMENT = 64
 _LARGEST = 2**53 - 1  # what every reader of JSON keeps exactly
 _BLOB_NAME = re.compile(r"[0-9a-f]{64}")
@@ -43,7 +45,7 @@ def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
 
 def pack_bytes(manifest: bytes, order: list[str], blobs: Mapping[str, bytes]) -> bytes:
     """The file form; `order` is the manifest's order of blobs."""
-    out = bytearray(b"PEGAPACK" + struct.pack("<IIQ", 1, 0, len(manifest)) + manifest)
+    out = bytearray(MAGIC + struct.pack("<IIQ", 1, 0, len(manifest)) + manifest)
     out.extend(bytes(-len(out) % _ALIGNMENT))
     for name in order:
         out.extend(blobs[name])
@@ -52,7 +54,10 @@ def pack_bytes(manifest: bytes, order: list[str], blobs: Mapping[str, bytes]) ->
 
 
 def write_file(path: Path, content: bytes) -> bool:
-    """Writes `content`, or leaves the file alone where it holds that already. True if it wrote."""
+    """Writes `content`, or leaves the file alone where it holds that already. True if it wrote.
+
+    What is there is replaced: check_targets() says what may be.
+    """
     try:
         if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
             return False
@@ -72,15 +77,13 @@ def write_file(path: Path, content: bytes) -> bool:
 
 
 def write_folder(path: Path, manifest: bytes, blobs: Mapping[str, bytes]) -> bool:
-    """Writes the folder form, or leaves it alone where it holds that already. True if it wrote."""
+    """Writes the folder form, or leaves it alone where it holds that already. True if it wrote.
+
+    What is there is replaced: check_targets() says what may be.
+    """
     try:
         if _holds(path, manifest, blobs):
             return False
-        if path.exists() and not _is_pack(path):
-            raise BuildError(
-                f"cannot write {path}: it is there and is not a pack's folder; remove it or "
-                "name another"
-            )
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
         old = path.with_name(f".{path.name}.{os.getpid()}.old")
@@ -105,24 +108,32 @@ def write_folder(path: Path, manifest: bytes, blobs: Mapping[str, bytes]) -> boo
     return True
 
 
-def _is_pack(path: Path) -> bool:
-    """Whether the folder holds a pack's files and nothing else (an empty one does)."""
-    if (
-        path.is_symlink()
-        or not path.is_dir()
-        or {e.name for e in path.iterdir()} - {"manifest.json", "blobs"}
-    ):
-        return False
+def is_pack_folder(path: Path) -> bool:
+    """Whether the folder holds a pack's files and nothing else (an empty one does); no links."""
     blobs = path / "blobs"
-    return not blobs.exists() or (
-        not blobs.is_symlink()
-        and blobs.is_dir()
-        and all(_BLOB_NAME.fullmatch(e.name) for e in blobs.iterdir())
+    return (
+        stat.S_ISDIR(os.lstat(path).st_mode)
+        and all(_is_part(e, "manifest.json", "blobs") for e in path.iterdir())
+        and (
+            not blobs.exists()
+            or all(_BLOB_NAME.fullmatch(e.name) and _is_file(e) for e in blobs.iterdir())
+        )
     )
 
 
+def _is_part(path: Path, file: str, folder: str) -> bool:
+    mode = os.lstat(path).st_mode
+    return (path.name == file and stat.S_ISREG(mode)) or (
+        path.name == folder and stat.S_ISDIR(mode)
+    )
+
+
+def _is_file(path: Path) -> bool:
+    return stat.S_ISREG(os.lstat(path).st_mode)
+
+
 def _holds(path: Path, manifest: bytes, blobs: Mapping[str, bytes]) -> bool:
-    if not path.is_dir() or not _is_pack(path) or not (path / "blobs").is_dir():
+    if not path.is_dir() or not is_pack_folder(path) or not (path / "blobs").is_dir():
         return False
     own = path / "manifest.json"
     if not own.is_file() or own.read_bytes() != manifest:
