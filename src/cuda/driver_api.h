@@ -15,22 +15,19 @@ typedef struct CUmod_st *CUmodule;
 typedef struct CUfunc_st *CUfunction;
 typedef struct CUstream_st *CUstream;
 
-/* CUresult. kCudaInvalidated... and above are what capture refuses with. */
+/* CUresult, those that the library tells apart or returns. */
 enum {
   kCudaSuccess = 0,
   kCudaErrorInvalidValue = 1,
   kCudaErrorOutOfMemory = 2,
   kCudaErrorNotInitialized = 3,
-  kCudaErrorDeinitialized = 4,
   kCudaErrorNoDevice = 100,
-  kCudaErrorInvalidDevice = 101,
   kCudaErrorInvalidContext = 201,
   kCudaErrorNoBinaryForGpu = 209,
   kCudaErrorEccUncorrectable = 214,
   kCudaErrorNvlinkUncorrectable = 220,
   kCudaErrorContained = 226,
   kCudaErrorInvalidHandle = 400,
-  kCudaErrorNotFound = 500,
   kCudaErrorIllegalAddress = 700,
   kCudaErrorLaunchOutOfResources = 701,
   kCudaErrorLaunchTimeout = 702,
@@ -47,7 +44,6 @@ enum {
   kCudaErrorNotSupported = 801,
   kCudaErrorSystemDriverMismatch = 803,
   kCudaErrorStreamCaptureUnsupported = 900,
-  kCudaErrorStreamCaptureInvalidated = 901,
   kCudaErrorStreamCaptureImplicit = 906,
   kCudaErrorExternalDevice = 911,
   kCudaErrorUnknown = 999
@@ -55,8 +51,7 @@ enum {
 
 /* CUdevice_attribute */
 enum {
-  kDeviceMaxBlockDimX = 2, /* Y and Z follow */
-  kDeviceMaxGridDimX = 5,  /* Y and Z follow */
+  kDeviceMaxGridDimX = 5, /* Y and Z follow */
   kDeviceMultiprocessors = 16,
   kDeviceComputeMajor = 75,
   kDeviceComputeMinor = 76,
@@ -67,12 +62,7 @@ enum {
 };
 
 /* CUfunction_attribute */
-enum {
-  kFunctionMaxThreads = 0,
-  kFunctionStaticShared = 1,
-  kFunctionMaxDynamicShared = 8,
-  kFunctionNonPortableCluster = 14
-};
+enum { kFunctionMaxThreads = 0, kFunctionMaxDynamicShared = 8, kFunctionNonPortableCluster = 14 };
 
 enum { kPointerDeviceOrdinal = 9 };                     /* CUpointer_attribute */
 enum { kCaptureModeRelaxed = 2 };                       /* CUstreamCaptureMode */
@@ -151,7 +141,6 @@ typedef struct CUtensorMap {
     (const CUlaunchConfig *config, CUfunction function, void **params, void **extra))           \
   X(cuStreamIsCapturing, REQUIRED, 10000, (CUstream stream, int *status))                       \
   X(cuStreamGetCtx, REQUIRED, 9020, (CUstream stream, CUcontext * context))                     \
-  X(cuStreamSynchronize, REQUIRED, 2000, (CUstream stream))                                     \
   X(cuThreadExchangeStreamCaptureMode, REQUIRED, 10010, (int *mode))                            \
   X(cuPointerGetAttribute, REQUIRED, 4000, (void *data, int attribute, CUdeviceptr pointer))    \
   X(cuMemAlloc, REQUIRED, 3020, (CUdeviceptr * out, size_t bytes))                              \
@@ -160,7 +149,6 @@ typedef struct CUtensorMap {
   X(cuMemFreeAsync, OPTIONAL, 11020, (CUdeviceptr memory, CUstream stream))                     \
   X(cuMemcpyHtoD, REQUIRED, 3020, (CUdeviceptr to, const void *from, size_t bytes))             \
   X(cuMemcpyDtoH, REQUIRED, 3020, (void *to, CUdeviceptr from, size_t bytes))                   \
-  X(cuMemsetD8, REQUIRED, 3020, (CUdeviceptr to, unsigned char value, size_t bytes))            \
   X(cuTensorMapEncodeTiled, OPTIONAL, 12000,                                                    \
     (CUtensorMap * out, int type, uint32_t rank, void *address, const uint64_t *sizes,          \
      const uint64_t *strides, const uint32_t *box, const uint32_t *element_strides,             \
