@@ -154,6 +154,55 @@ static void test_stream_names_the_context(void **state) {
   for (int i = 0; i < 2; ++i) machine_destroy_stream(i, streams[i]);
 }
 
+/* Preparing happens where a call of the thread would run: then it may be captured there. */
+static void test_prepared_in_a_context_of_others(void **state) {
+  (void)state;
+  pega_error error = PEGA_ERROR_INIT;
+  CUcontext foreign;
+  CUstream stream;
+  CUgraph graph;
+  assert_int_equal(cu.cuCtxCreate_v2(&foreign, 0, 0), 0);
+  assert_int_equal(cu.cuStreamCreate(&stream, 0), 0);
+  EXPECT_OK(pega_function_prepare(raw_form, CUDA(0), &error), &error);
+  assert_int_equal(cu.cuStreamBeginCapture_v2(stream, 0), 0);
+  expect_in(raw_form, RAW(0, stream), foreign, stream, "raw_on_90");
+  assert_int_equal(cu.cuStreamEndCapture(stream, &graph), 0);
+  assert_int_equal(cu.cuGraphDestroy(graph), 0);
+  assert_int_equal(cu.cuStreamDestroy_v2(stream), 0);
+  pop();
+  assert_int_equal(pega_cuda_close(NULL), PEGA_OK);
+  assert_int_equal(cu.cuCtxDestroy_v2(foreign), 0);
+}
+
+/* Whichever tensors are given say where a launch goes, and they are on one device. */
+static void test_optional_tensors(void **state) {
+  (void)state;
+  static const kernel_variant variants[] = {{.target = "sm_90", .entry = "some_on_90"},
+                                            {.target = "sm_80", .entry = "some_on_80"}};
+  static const kernel_function described = {
+      "t.some",
+      "[{'name':'x','type':'Tensor','optional':true},{'name':'y','type':'Tensor','optional':true}]",
+      variants, 2, NULL};
+  pega_error error = PEGA_ERROR_INIT;
+  pega_function *function;
+  pega_pack *own = pack_of(&described, &function);
+  const DLTensor first = tensor_on(0);
+  const DLTensor second = tensor_on(1);
+  expect_in(function, ARGS(pega_value_tensor(&second), pega_value_none()), primary[1], NULL,
+            "some_on_80");
+  expect_in(function, ARGS(pega_value_none(), pega_value_tensor(&second)), primary[1], NULL,
+            "some_on_80");
+  expect_in(function, ARGS(pega_value_none(), pega_value_tensor(&first)), primary[0], NULL,
+            "some_on_90");
+  EXPECT_ERROR(
+      pega_function_call(function, ARGS(pega_value_tensor(&first), pega_value_tensor(&second)),
+                         NULL, &error),
+      &error, PEGA_ERROR_DEVICE, "expected device cuda:0 as in argument 0 'x', got cuda:1");
+  pega_error_clear(&error);
+  pega_function_release(function);
+  pega_pack_release(own);
+}
+
 /* A function with no stream parameter takes the current stream of the device it goes to. */
 static void test_current_stream(void **state) {
   (void)state;
@@ -378,6 +427,8 @@ int main(void) {
       TEST(test_no_context),
       TEST(test_primary_context),
       TEST(test_stream_names_the_context),
+      TEST(test_prepared_in_a_context_of_others),
+      TEST(test_optional_tensors),
       TEST(test_current_stream),
       TEST(test_prepare_leaves_the_context),
       TEST(test_host_pointer_without_a_context),

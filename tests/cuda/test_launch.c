@@ -484,6 +484,27 @@ static void test_shared_memory(void **state) {
 }
 
 /* The manifest's block against what the driver, which has compiled the kernel, allows. */
+/* Packs that hold the same cubin share what is loaded: what one asked for, another does not take away. */
+static void test_shared_memory_of_one_cubin(void **state) {
+  (void)state;
+  static const kernel_variant variants[] = {{"sm_90", "sharing", .shared = 100000},
+                                            {"sm_90", "sharing", .shared = 50000}};
+  pega_error error = PEGA_ERROR_INIT;
+  pega_function *functions[2];
+  pega_pack *packs[2];
+  for (int i = 0; i < 2; ++i) {
+    const kernel_function described = {i == 0 ? "t.much" : "t.less", "[]", &variants[i], 1, NULL};
+    packs[i] = pack_of(&described, &functions[i]);
+    EXPECT_OK(pega_function_prepare(functions[i], CUDA(0), &error), &error);
+  }
+  assert_int_equal(machine_live().modules, 1);
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_OK(pega_function_call(functions[i], NULL, 0, NULL, &error), &error);
+    assert_int_equal(machine_last_launch().shared_bytes, variants[i].shared);
+    drop(packs[i], functions[i]);
+  }
+}
+
 static void test_launch_bounds(void **state) {
   (void)state;
   static const char ptx[] =
@@ -963,6 +984,7 @@ int main(void) {
       cmocka_unit_test_teardown(test_grids, close_all),
       cmocka_unit_test_teardown(test_bad_arithmetic, close_all),
       cmocka_unit_test_teardown(test_shared_memory, close_all),
+      cmocka_unit_test_teardown(test_shared_memory_of_one_cubin, close_all),
       cmocka_unit_test_teardown(test_launch_bounds, close_all),
       cmocka_unit_test_teardown(test_attributes, close_all),
       cmocka_unit_test_teardown(test_clusters_of_more_than_eight, close_all),
