@@ -484,7 +484,7 @@ typedef enum pega_type {
 /** \brief Name of a parameter type, "int". Static; "unknown" for a number that has none. */
 PEGA_API const char *pega_type_name(uint32_t type);
 
-#define PEGA_PARAM_OPTIONAL 1u   /**< None is accepted too */
+#define PEGA_PARAM_OPTIONAL 1u   /**< None is accepted too, and no argument at all if none follows */
 #define PEGA_PARAM_NONNULL 2u    /**< POINTER: 0 is refused */
 #define PEGA_PARAM_RANGE 4u      /**< INT: within [min, max], else the whole of int64 */
 #define PEGA_PARAM_CONTIGUOUS 8u /**< TENSOR: row-major without gaps */
@@ -531,7 +531,8 @@ typedef struct pega_signature {
 /**
  * \brief What a function does when called.
  *
- * `args` are borrowed and already checked against the signature. `result` is None on entry; what is
+ * `args` are borrowed and already checked against the signature; where there is one, they are as many
+ * as it has parameters, None for what the caller left out. `result` is None on entry; what is
  * put there is owned by the caller. On failure fill `error` (it may be NULL) and return its status;
  * a result set before failing is released by the library. A failure with no text is reported as
  * such, with the function's name.

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The check of a call's arguments. What succeeds formats nothing; what fails is out of line. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "hot.h"
@@ -284,10 +285,13 @@ __attribute__((noinline)) static pega_status check_one(const call_check *check, 
 }
 
 COLD static pega_status fail_count(const call_check *check, int32_t num_args) {
-  int32_t expected = check->signature->public.num_params;
+  const int32_t most = check->signature->num_params;
+  const int32_t least = check->signature->num_required;
+  char range[24] = "";
+  if (least < most) (void)snprintf(range, sizeof range, "%" PRId32 " to ", least);
   return pega_error_set(check->error, PEGA_ERROR_ARGUMENT_COUNT, NULL,
-                        "%s: expected %" PRId32 " argument%s, got %" PRId32 "; call it as %s",
-                        check->function, expected, expected == 1 ? "" : "s", num_args,
+                        "%s: expected %s%" PRId32 " argument%s, got %" PRId32 "; call it as %s",
+                        check->function, range, most, most == 1 ? "" : "s", num_args,
                         check->signature->text);
 }
 
@@ -295,7 +299,10 @@ PEGA_HOT pega_status pega_signature_check(const pega_compiled_signature *signatu
                                           const char *function, const pega_value *args,
                                           int32_t num_args, pega_error *error) {
   call_check check = {signature, function, args, error};
-  if (num_args != signature->num_params) return fail_count(&check, num_args);
+  if (__builtin_expect(num_args != signature->num_params, 0) &&
+      (num_args > signature->num_params || num_args < signature->num_required)) {
+    return fail_count(&check, num_args);
+  }
   bindings bind;
   bind.bound = 0;
   bind.first_tensor = NULL;

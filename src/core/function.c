@@ -215,6 +215,17 @@ PEGA_HOT pega_status pega_function_check(const pega_function *function, const pe
   return pega_signature_check(function->signature, shown_name(function), args, num_args, error);
 }
 
+/* What a function is called with always has its signature's length: what was left out is None. */
+__attribute__((noinline)) static pega_status call_padded(pega_function *function,
+                                                         const pega_value *args, int32_t num_args,
+                                                         pega_value *result, pega_error *error) {
+  pega_value all[kMaxParams];
+  const int32_t num_params = function->signature->num_params;
+  if (num_args > 0) memcpy(all, args, (size_t)num_args * sizeof *all);
+  for (int32_t i = num_args; i < num_params; ++i) all[i] = pega_value_none();
+  return function->call(function->self, all, num_params, result, error);
+}
+
 PEGA_HOT pega_status pega_function_call(pega_function *function, const pega_value *args,
                                         int32_t num_args, pega_value *result, pega_error *error) {
   pega_value returned = pega_value_none();
@@ -228,7 +239,10 @@ PEGA_HOT pega_status pega_function_call(pega_function *function, const pega_valu
       pega_error_init(&fresh);
       error = &fresh;
     }
-    status = function->call(function->self, args, num_args, &returned, error);
+    const bool whole = function->signature == NULL || num_args == function->signature->num_params;
+    status = __builtin_expect(whole, 1)
+                 ? function->call(function->self, args, num_args, &returned, error)
+                 : call_padded(function, args, num_args, &returned, error);
     if (status != PEGA_OK) {
       pega_value_release(&returned);
       status = call_failed(function, status, error);

@@ -246,6 +246,11 @@ static pega_compiled_signature *lay_out(const builder *build, const pega_signatu
   made->public.struct_size = (uint32_t)sizeof made->public;
   made->public.params = params;
   made->num_params = signature->num_params;
+  made->num_required = signature->num_params;
+  while (made->num_required > 0 &&
+         (signature->params[made->num_required - 1].flags & PEGA_PARAM_OPTIONAL) != 0) {
+    --made->num_required;
+  }
   made->quick = quick;
   made->compiled = compiled;
   made->num_symbols = build->num_symbols;

@@ -28,6 +28,7 @@ typedef struct pega_quick_param {
 /* One block: this struct, then quick parameters, dimensions, parameters and every string. */
 typedef struct pega_compiled_signature {
   int32_t num_params;
+  int32_t num_required; /* up to the last parameter that is not optional */
   const pega_quick_param *quick;
   pega_signature public; /* `params` points into the block */
   const pega_compiled_param *compiled;
