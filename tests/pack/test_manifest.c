@@ -248,8 +248,6 @@ static const bad_manifest kGolden[] = {
      "'x':{'dtype':'float32','shape':[9007199254740991,9007199254740991]", FORMAT, "args.x: "},
     {"'pointee':{'dtype':'float32','shape':'n, 2','layout':'row-major'}", "'doc':'2'", FORMAT,
      "manifest: functions[0].params[0].doc: no JSON that can be read: duplicate object key"},
-    {",'pointee':{'dtype':'float32','shape':'n,2'}", "", FORMAT,
-     "args.y: the parameter has no 'pointee', which a golden case needs"},
     {"'generator':'uniform'", "'generator':'normal'", FORMAT,
      "args.x.fill.generator: expected \"uniform\" or \"constant\", got \"normal\""},
     {"'generator':'uniform'", "'generator':'constant'", FORMAT, "fill: unknown field 'seed'"},
