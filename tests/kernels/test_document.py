@@ -38,6 +38,18 @@ def test_the_example(tool):
     assert values.shape == (300,) and 2.4 < values.max() <= 2.5 and -2.5 <= values.min() < -2.4
 
 
+def test_the_example_in_cuda(tool):
+    for content in (*blocks("python"), *blocks("cuda")):
+        name = re.match(r"(?:#|//) (\w+\.\w+)\n", content)
+        assert name is not None, content
+        (tool.folder / name[1]).write_text(content)
+    result = tool.run("engine_cuda.py", "--folder", "engine", "-q", "-j", 1)
+    assert result.returncode == 0, result.stderr
+    manifest = json.loads((tool.folder / "engine" / "manifest.json").read_bytes())
+    (function,) = manifest["functions"]
+    assert [v["made_by"]["source"] for v in function["variants"]] == ["scale.cu"] * 2
+
+
 def test_the_example_embeds_what_it_builds():
     (cmake,) = blocks("cmake")
     (line,) = blocks("sh")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernel packs from Triton sources: what a declaration file imports.
+"""Kernel packs from Triton and CUDA C sources: what a declaration file imports.
 
 A declaration is a Python file that sets PACK to a `Pack`; docs/packs.md is the format that comes
 out and kernels/qwen35.py an example.
@@ -8,6 +8,7 @@ out and kernels/qwen35.py an example.
 from .declare import (
     Arg,
     Constant,
+    CudaKernel,
     Data,
     Descriptor,
     Dtype,
@@ -32,6 +33,7 @@ from .declare import (
 __all__ = [
     "Arg",
     "Constant",
+    "CudaKernel",
     "Data",
     "Descriptor",
     "Dtype",

@@ -15,11 +15,12 @@ from typing import Any
 from .check import check_pack, compute_capability, effective_options
 from .compile import compile_all
 from .container import manifest_bytes
-from .cubin import read_kernel
-from .declare import Function, Kernel, Options, Pack, Param
+from .cubin import CubinKernel, read_kernel
+from .declare import CudaKernel, Function, Kernel, Pack, Param
 from .errors import BuildError
 from .golden import golden_entry
-from .layout import conditions, kernel_params, triton_signature
+from .layout import conditions, cuda_kernel_params, kernel_params, triton_signature
+from .nvcc import CudaCompiled, CudaJob, find_toolkit
 from .worker import Compiled, Job
 
 SCHEMA_VERSION = 1
@@ -48,11 +49,11 @@ class Built:
 @dataclass(frozen=True)
 class _Planned:
     function: Function
-    kernel: Kernel
+    kernel: Kernel | CudaKernel
     target: str
-    options: Options
+    what: str  # for people
     source: Path
-    job: Job
+    job: Job | CudaJob
 
 
 class _Blobs:
@@ -121,7 +122,9 @@ def _line_in(path: Path, error: Exception) -> str:
     return line
 
 
-def plan(pack: Pack, folder: Path, only: Sequence[str] | None) -> list[_Planned]:
+def plan(
+    pack: Pack, folder: Path, only: Sequence[str] | None, line_info: bool = False
+) -> list[_Planned]:
     """What has to be compiled, in the manifest's order."""
     planned = []
     for function in pack.functions:
@@ -129,22 +132,32 @@ def plan(pack: Pack, folder: Path, only: Sequence[str] | None) -> list[_Planned]
             targets = pack.targets if kernel.targets is None else kernel.targets
             for target in targets:
                 if only is None or target in only:
-                    planned.append(_plan(function, kernel, target, folder))
+                    planned.append(_plan(function, kernel, target, folder, line_info))
     if not planned:
         raise BuildError(f"pack '{pack.name}' has no kernel for {', '.join(only or ())}")
     return planned
 
 
-def _plan(function: Function, kernel: Kernel, target: str, folder: Path) -> _Planned:
+def _plan(
+    function: Function, kernel: Kernel | CudaKernel, target: str, folder: Path, line_info: bool
+) -> _Planned:
     what = f"function '{function.name}' for {target} ({kernel.source}: {kernel.function})"
     source = (folder / kernel.source).resolve()
     if not source.is_file():
         raise BuildError(f"{what}: {source} is not there")
+    if isinstance(kernel, CudaKernel):
+        job: Job | CudaJob = _cuda_job(kernel, target, what, source, line_info)
+    else:
+        job = _triton_job(kernel, target, what, source)
+    return _Planned(function, kernel, target, what, source, job)
+
+
+def _triton_job(kernel: Kernel, target: str, what: str, source: Path) -> Job:
     options = effective_options(kernel, target, what)
     constexprs = {**kernel.constexprs, **kernel.constexprs_for.get(target, {})}
     special = {name for name, arg in kernel.arguments.items() if getattr(arg, "equal_to_1", False)}
     constexprs.update({name: 1 for name in special})
-    job = Job(
+    return Job(
         what=what,
         source=str(source),
         function=kernel.function,
@@ -158,7 +171,21 @@ def _plan(function: Function, kernel: Kernel, target: str, folder: Path) -> _Pla
         compute_capability=compute_capability(target),
         options={k: v for k, v in dataclasses.asdict(options).items() if v is not None},
     )
-    return _Planned(function, kernel, target, options, source, job)
+
+
+def _cuda_job(kernel: CudaKernel, target: str, what: str, source: Path, line_info: bool) -> CudaJob:
+    new = compute_capability(target) >= 90
+    if not new and list(kernel.cluster) != [1, 1, 1]:
+        raise BuildError(f"{what}: clusters came with sm_90; give the kernel's targets")
+    return CudaJob(
+        what=what,
+        source=str(source),
+        target=f"{target}a" if new and kernel.architecture_specific else target,
+        defines=tuple((name, str(value)) for name, value in kernel.defines.items()),
+        maxnreg=kernel.maxnreg,
+        fast_math=kernel.fast_math,
+        line_info=line_info,
+    )
 
 
 def build(
@@ -174,20 +201,35 @@ def build(
     done: Callable[[str], None],
 ) -> Built:
     """Compiles a pack. `started` is told how many kernels there are, `done` each one's end."""
-    planned = plan(pack, declaration.resolve().parent, only)
+    planned = plan(pack, declaration.resolve().parent, only, line_info)
     started(len(planned))
-    compiled = compile_all(
-        [p.job for p in planned],
-        workers=workers,
-        cache=cache,
-        line_info=line_info,
-        done=lambda job: done(job.what),
-    )
+    jobs: list[Job | CudaJob] = []
+    numbers: dict[CudaJob, int] = {}  # a CUDA source is compiled once for all of its kernels
+    takes: list[int] = []  # for each planned kernel the number of its job
+    for p in planned:
+        number = numbers.get(p.job) if isinstance(p.job, CudaJob) else None
+        if number is None:
+            number = len(jobs)
+            jobs.append(p.job)
+            if isinstance(p.job, CudaJob):
+                numbers[p.job] = number
+        takes.append(number)
+
+    def finished(job: Job | CudaJob) -> None:
+        for p, number in zip(planned, takes, strict=True):
+            if jobs[number] is job:
+                done(p.what)
+
+    results = compile_all(jobs, workers=workers, cache=cache, line_info=line_info, done=finished)
+    compiled = [results[number] for number in takes]
     blobs = _Blobs()
     rows: list[Row] = []
     variants: dict[str, list[dict[str, Any]]] = {}
     for p, c in zip(planned, compiled, strict=True):
-        variant = _variant(p, c, blobs, line_info)
+        if isinstance(c, CudaCompiled):
+            variant = _cuda_variant(p, c, blobs, line_info)
+        else:
+            variant = _variant(p, c, blobs, line_info)
         variants.setdefault(p.function.name, []).append(variant)
         rows.append(
             Row(
@@ -237,7 +279,8 @@ def _param(param: Param) -> dict[str, Any]:
 
 
 def _variant(p: _Planned, c: Compiled, blobs: _Blobs, line_info: bool) -> dict[str, Any]:
-    what = p.job.what
+    what, kernel = p.what, p.kernel
+    assert isinstance(kernel, Kernel)
     cubin = read_kernel(c.cubin, c.entry, what)
     meta = c.metadata
     _check_compiled(p, c, cubin.compute_capability, line_info)
@@ -246,14 +289,14 @@ def _variant(p: _Planned, c: Compiled, blobs: _Blobs, line_info: bool) -> dict[s
         raise BuildError(f"{what}: Triton says {block[0]} threads, the cubin wants {cubin.block}")
     alignments = {q.name: q.alignment for q in p.function.params}
     ctas = meta["num_ctas"]
-    x, y, z = (str(g) for g in p.kernel.grid)
-    when = conditions(p.kernel, alignments)
+    x, y, z = (str(g) for g in kernel.grid)
+    when = conditions(kernel, alignments)
     return {
         "target": c.ptx_target,
         "blob": blobs.add(c.cubin, "cubin"),
         "entry": c.entry,
         **({"when": when} if when else {}),
-        "params": kernel_params(p.kernel, c, cubin, what),
+        "params": kernel_params(kernel, c, cubin, what),
         # Triton's grid counts programs, the manifest's CTAs: a program is a cluster.
         "grid": [x if ctas == 1 else f"({x}) * {ctas}", y, z],
         "block": block,
@@ -278,14 +321,18 @@ def _variant(p: _Planned, c: Compiled, blobs: _Blobs, line_info: bool) -> dict[s
             "assembler": c.assembler,
             "source": p.source.name,
             "source_sha256": hashlib.sha256(p.source.read_bytes()).hexdigest(),
-            "flags": {k: v for k, v in dataclasses.asdict(p.options).items() if v is not None},
+            "flags": {
+                k: v
+                for k, v in dataclasses.asdict(effective_options(kernel, p.target, what)).items()
+                if v is not None
+            },
         },
     }
 
 
 def _check_compiled(p: _Planned, c: Compiled, cubin_capability: int, line_info: bool) -> None:
     """What Triton returned has to be something that a manifest can say."""
-    what, meta = p.job.what, c.metadata
+    what, meta = p.what, c.metadata
     wanted = compute_capability(p.target)
     if cubin_capability != wanted or not c.ptx_target.startswith(f"sm_{wanted}"):
         raise BuildError(
@@ -306,9 +353,90 @@ def _check_compiled(p: _Planned, c: Compiled, cubin_capability: int, line_info: 
         raise BuildError(
             f"{what}: instrumented code ({meta['instrumentation_mode']}) cannot be packed"
         )
-    folder = str(p.source.parent).encode()
-    if not line_info and folder in c.cubin:
+    if not line_info:
+        _check_no_path(what, c.cubin, p.source.parent, "its source")
+
+
+def _check_no_path(what: str, cubin: bytes, folder: Path, of: str) -> None:
+    if str(folder).encode() in cubin:
         raise BuildError(
-            f"{what}: the cubin holds the folder of its source, {p.source.parent}, so its bytes "
+            f"{what}: the cubin holds the folder of {of}, {folder}, so its bytes "
             "depend on where it was built; take the path out of the kernel's constants"
+        )
+
+
+def _cuda_variant(p: _Planned, c: CudaCompiled, blobs: _Blobs, line_info: bool) -> dict[str, Any]:
+    what, kernel, job = p.what, p.kernel, p.job
+    assert isinstance(kernel, CudaKernel) and isinstance(job, CudaJob)
+    if kernel.function not in c.entries:
+        start = f"_Z{len(kernel.function)}{kernel.function}"
+        mangled = any(name.startswith(start) for name in c.entries)
+        raise BuildError(
+            f"{what}: no kernel '{kernel.function}' in the source; it has: "
+            f"{', '.join(sorted(c.entries)) or 'none'}"
+            + ('; declare it extern "C", so that its name stays as it is' if mangled else "")
+        )
+    cubin = read_kernel(c.cubin, kernel.function, what)
+    _check_cuda_compiled(kernel, cubin, compute_capability(p.target), what)
+    if not line_info:
+        _check_no_path(what, c.cubin, p.source.parent, "its source")
+        _check_no_path(what, c.cubin, find_toolkit().folder, "the compiler")
+    new = compute_capability(p.target) >= 90
+    when = conditions(kernel, {})
+    flags: dict[str, Any] = {
+        "defines": [f"{name}={value}" for name, value in job.defines],
+        "fast_math": kernel.fast_math,
+        "launch_cooperative_grid": kernel.launch_cooperative_grid,
+        "launch_pdl": kernel.launch_pdl,
+    }
+    if kernel.maxnreg is not None:
+        flags["maxnreg"] = kernel.maxnreg
+    return {
+        "target": job.target,
+        "blob": blobs.add(c.cubin, "cubin"),
+        "entry": kernel.function,
+        **({"when": when} if when else {}),
+        "params": cuda_kernel_params(kernel, c.entries[kernel.function], cubin, what),
+        "grid": [str(g) for g in kernel.grid],
+        "block": list(kernel.block),
+        "cluster": list(kernel.cluster),
+        "shared": kernel.shared,
+        "static_shared": cubin.static_shared,
+        "registers": cubin.registers,
+        "local_bytes": cubin.local_bytes,
+        "pdl": kernel.launch_pdl and new,
+        "cooperative": kernel.launch_cooperative_grid,
+        "global_scratch": {"size": 0, "alignment": 1},
+        "profile_scratch": {"size": 0, "alignment": 1},
+        "made_by": {
+            "tool": "nvcc",
+            "version": c.compiler,
+            "assembler": c.assembler,
+            "source": p.source.name,
+            "source_sha256": hashlib.sha256(p.source.read_bytes()).hexdigest(),
+            "flags": flags,
+        },
+    }
+
+
+def _check_cuda_compiled(
+    kernel: CudaKernel, cubin: CubinKernel, capability: int, what: str
+) -> None:
+    """What the declaration says of a launch against what the code was made for."""
+    if cubin.compute_capability != capability:
+        raise BuildError(
+            f"{what}: nvcc made code for sm_{cubin.compute_capability}, expected sm_{capability}"
+        )
+    block, cluster = list(kernel.block), list(kernel.cluster)
+    threads = block[0] * block[1] * block[2]
+    if cubin.block is not None and list(cubin.block) != block:
+        raise BuildError(f"{what}: the block is {block}, the kernel wants {list(cubin.block)}")
+    if cubin.max_threads is not None and threads > cubin.max_threads:
+        raise BuildError(
+            f"{what}: the block {block} has {threads} threads, the kernel is compiled for "
+            f"{cubin.max_threads} at most (__launch_bounds__)"
+        )
+    if cubin.cluster is not None and list(cubin.cluster) != cluster:
+        raise BuildError(
+            f"{what}: the cluster is {cluster}, the kernel wants {list(cubin.cluster)}"
         )

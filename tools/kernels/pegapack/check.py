@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from .declare import (
     Arg,
+    CudaKernel,
     Descriptor,
     Dtype,
     Function,
@@ -207,16 +208,20 @@ def _check_node(node: ast.expr, params: dict[str, Param], symbols: set[str], whe
             )
 
 
-def _check_kernel(kernel: Kernel, function: Function, where: str) -> None:
+def _check_kernel(kernel: Kernel | CudaKernel, function: Function, where: str) -> None:
     params = {p.name: p for p in function.params}
     if kernel.targets is not None:
         _check_targets(kernel.targets, where)
+    if isinstance(kernel, CudaKernel):
+        _check_cuda_kernel(kernel, where)
     for name, arg in kernel.arguments.items():
         _check_argument(name, arg, function, params, f"{where}, argument '{name}'")
     if len(kernel.grid) != 3:
         raise BuildError(f"{where}: a grid has 3 sizes, got {len(kernel.grid)}")
     for text in (*kernel.grid, *kernel.when):
         check_expression(str(text), function, where)
+    if isinstance(kernel, CudaKernel):
+        return
     for target in kernel.options_for:
         _check_targets([target], f"{where}, options_for")
         effective_options(kernel, target, where)
@@ -231,6 +236,47 @@ def _check_kernel(kernel: Kernel, function: Function, where: str) -> None:
                     f"{where}: constexpr '{name}' is a {type(value).__name__}; expected an int, "
                     "float, bool, str, None or Dtype"
                 )
+
+
+def _is_size(value: object, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _check_cuda_kernel(kernel: CudaKernel, where: str) -> None:
+    if not _NAME.fullmatch(kernel.function):
+        raise BuildError(f"{where}: '{kernel.function}' is no name of a function in C")
+    block = list(kernel.block)
+    if (
+        len(block) != 3
+        or not all(_is_size(size, 1, 1024) for size in block)
+        or block[0] * block[1] * block[2] > 1024
+        or block[2] > 64
+    ):
+        raise BuildError(
+            f"{where}: block {block}; expected 3 sizes, 1024 threads at most, 64 deep at most"
+        )
+    cluster = list(kernel.cluster)
+    if len(cluster) != 3 or not all(_is_size(size, 1, 16) for size in cluster):
+        raise BuildError(f"{where}: cluster {cluster}; expected 3 sizes from 1 to 16")
+    if not _is_size(kernel.shared, 0, 2**18):
+        raise BuildError(f"{where}: shared {kernel.shared}; expected bytes, 256 KiB at most")
+    if kernel.maxnreg is not None and not _is_size(kernel.maxnreg, 16, 255):
+        raise BuildError(f"{where}: maxnreg {kernel.maxnreg}; expected 16 to 255")
+    for name, value in kernel.defines.items():
+        if not _NAME.fullmatch(name):
+            raise BuildError(f"{where}: define '{name}' is no identifier")
+        if isinstance(value, bool) or not isinstance(value, (int, str)):
+            raise BuildError(
+                f"{where}: define '{name}' is a {type(value).__name__}; expected an int or a str"
+            )
+    for name, arg in kernel.arguments.items():
+        if isinstance(arg, Descriptor):
+            raise BuildError(f"{where}, argument '{name}': a CUDA kernel takes no Descriptor")
+        if isinstance(arg, Arg) and (arg.divisible_by_16 or arg.equal_to_1):
+            raise BuildError(
+                f"{where}, argument '{name}': nvcc specialises nothing; say it in `when`, or by "
+                "the alignment of the function's parameter"
+            )
 
 
 def _check_argument(

@@ -20,7 +20,7 @@ _TOOL = Path(__file__).resolve().parent.parent
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="build-pack",
-        description="Compile the kernels that a declaration names into a kernel pack.",
+        description="Compile the kernels that a declaration names, Triton's and CUDA C's, into a pack.",
         epilog="Equal inputs give equal bytes, wherever they are built. No GPU is needed.",
     )
     parser.add_argument("declaration", type=Path, help="Python file that sets PACK")

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from .errors import BuildError
+from .nvcc import CudaCompiled, CudaJob, compile_cuda, find_toolkit
 from .worker import Compiled, Failed, Job, receive, send
 
 _TOOL = Path(__file__).resolve().parent.parent
@@ -39,17 +42,25 @@ def _environment(scratch: Path, cache: Path | None, line_info: bool) -> dict[str
 
 
 class _Worker(threading.Thread):
-    """A thread that feeds one process."""
+    """A thread that feeds one process with Triton's kernels, and runs nvcc itself."""
 
     def __init__(
-        self, env: dict[str, str], jobs: queue.SimpleQueue, results: queue.SimpleQueue
+        self,
+        env: dict[str, str],
+        scratch: Path,
+        cache: Path | None,
+        jobs: queue.SimpleQueue,
+        results: queue.SimpleQueue,
     ) -> None:
         super().__init__(daemon=True)
         self._env = env
+        self._scratch = scratch
+        self._cache = cache
         self._jobs = jobs
         self._results = results
         self._lock = threading.Lock()
-        self._process: subprocess.Popen | None = None  # under _lock, as is _stopped
+        self._process: subprocess.Popen | None = None  # under _lock, as are the two below
+        self._nvcc: subprocess.Popen | None = None
         self._stopped = False
 
     def run(self) -> None:
@@ -59,6 +70,9 @@ class _Worker(threading.Thread):
                 index, job = self._jobs.get_nowait()
             except queue.Empty:
                 break
+            if isinstance(job, CudaJob):
+                self._compile_cuda(index, job)
+                continue
             if process is None:
                 process = self._start()
             if process is None:
@@ -79,6 +93,35 @@ class _Worker(threading.Thread):
         if process is not None:
             process.communicate()  # no more jobs: it ends
 
+    def _compile_cuda(self, index: int, job: CudaJob) -> None:
+        try:
+            answer = compile_cuda(job, find_toolkit(), self._scratch, self._cache, self._run_nvcc)
+        except (BuildError, OSError) as error:
+            answer = str(error)
+        if not self._stopped:
+            result = Failed(answer) if isinstance(answer, str) else answer
+            self._results.put((index, result))
+
+    def _run_nvcc(self, command: Sequence[str], folder: Path) -> tuple[int, str]:
+        with self._lock:
+            if self._stopped:
+                return -signal.SIGKILL, ""
+            # nvcc runs compilers of its own: a group, so that all of them end with it.
+            self._nvcc = subprocess.Popen(
+                command,
+                cwd=folder,
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        said, _ = self._nvcc.communicate()
+        with self._lock:
+            status = self._nvcc.returncode
+            self._nvcc = None
+        return status, said.decode("utf-8", "replace")
+
     def _start(self) -> subprocess.Popen | None:
         # Its sys.path begins with the current folder, which is nobody's business here.
         code = f"import sys; sys.path[0] = {str(_TOOL)!r}; import pegapack.worker as w; w.main()"
@@ -98,25 +141,33 @@ class _Worker(threading.Thread):
             self._stopped = True
             if self._process is not None and self._process.poll() is None:
                 self._process.kill()
+            if self._nvcc is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._nvcc.pid, signal.SIGKILL)
 
 
 def compile_all(
-    jobs: Sequence[Job],
+    jobs: Sequence[Job | CudaJob],
     *,
     workers: int,
     cache: Path | None,
     line_info: bool,
-    done: Callable[[Job], None],
-) -> list[Compiled]:
+    done: Callable[[Job | CudaJob], None],
+) -> list[Compiled | CudaCompiled]:
     """Compiles every job; `done` is called for each, on this thread. The first failure ends all."""
+    if any(isinstance(job, CudaJob) for job in jobs):
+        find_toolkit()  # what is missing is told before anything is compiled
     scratch = Path(tempfile.mkdtemp(prefix="pega-kernels-"))
     waiting: queue.SimpleQueue = queue.SimpleQueue()
     results: queue.SimpleQueue = queue.SimpleQueue()
     for item in enumerate(jobs):
         waiting.put(item)
     env = _environment(scratch, cache, line_info)
-    threads = [_Worker(env, waiting, results) for _ in range(max(1, min(workers, len(jobs))))]
-    compiled: dict[int, Compiled] = {}
+    threads = [
+        _Worker(env, scratch, cache, waiting, results)
+        for _ in range(max(1, min(workers, len(jobs))))
+    ]
+    compiled: dict[int, Compiled | CudaCompiled] = {}
     try:
         for thread in threads:
             thread.start()

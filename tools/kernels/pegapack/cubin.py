@@ -21,6 +21,8 @@ _FORMAT_SIZED = 4  # u16 size, then so many bytes; the other formats hold 2 byte
 _FRAME_SIZE = 0x11
 _REQNTID = 0x10
 _KPARAM_INFO = 0x17
+_MAX_THREADS = 0x05
+_CTA_PER_CLUSTER = 0x3D
 _PARAM_CBANK = 0x0A
 _MIN_STACK_SIZE = 0x12
 _REGCOUNT = 0x2F
@@ -47,6 +49,8 @@ class CubinKernel:
     local_bytes: int  # a thread: stack frame, spills among it
     static_shared: int  # as the driver counts it: without what the hardware reserves
     block: tuple[int, int, int] | None  # what the launch must be, where it is fixed
+    max_threads: int | None = None  # of a block, where the code was made for so many
+    cluster: tuple[int, int, int] | None = None  # as block
 
 
 def read_kernel(cubin: bytes, entry: str, what: str) -> CubinKernel:
@@ -73,7 +77,7 @@ def _read(cubin: bytes, entry: str, what: str) -> CubinKernel:
         )
 
     params: dict[int, CubinParam] = {}
-    block = None
+    block = max_threads = cluster = None
     param_base = 0
     for attribute, payload in _entries(own.data()):
         if attribute == _KPARAM_INFO:
@@ -86,6 +90,11 @@ def _read(cubin: bytes, entry: str, what: str) -> CubinKernel:
             )
         elif attribute == _REQNTID:
             block = struct.unpack("<III", payload)
+        elif attribute == _MAX_THREADS:
+            x, y, z = struct.unpack("<III", payload)
+            max_threads = x * y * z
+        elif attribute == _CTA_PER_CLUSTER:
+            cluster = struct.unpack("<III", payload)
         elif attribute == _PARAM_CBANK:
             _, param_base, _ = struct.unpack("<IHH", payload)
     if sorted(params) != list(range(len(params))):
@@ -117,6 +126,8 @@ def _read(cubin: bytes, entry: str, what: str) -> CubinKernel:
         local_bytes=max(by_symbol.get(_FRAME_SIZE, 0), by_symbol.get(_MIN_STACK_SIZE, 0)),
         static_shared=static_shared,
         block=block,
+        max_threads=max_threads,
+        cluster=cluster,
     )
 
 

@@ -148,6 +148,33 @@ class Kernel:
     when: Sequence[str] = ()
 
 
+@dataclass(frozen=True)
+class CudaKernel:
+    """A kernel of a CUDA C source, compiled by nvcc: one variant of the function for each target.
+
+    The kernel is declared `extern "C" __global__`. `arguments` are in the order of its parameters,
+    which are not checked by name; their types are Triton's words ("*fp32", "i32"), which are
+    checked against the code. `grid` counts blocks. A source is compiled once for all kernels that
+    ask for it with the same defines and options.
+    """
+
+    source: str  # beside the declaration
+    function: str
+    arguments: Mapping[str, Arg]
+    grid: Sequence[str]
+    block: Sequence[int]
+    shared: int = 0  # dynamic shared memory, bytes
+    cluster: Sequence[int] = (1, 1, 1)
+    defines: Mapping[str, int | str] = field(default_factory=dict)
+    maxnreg: int | None = None
+    fast_math: bool = False
+    launch_pdl: bool = False  # on targets that have it: sm_90 and later
+    launch_cooperative_grid: bool = False
+    architecture_specific: bool = True  # sm_90a for sm_90 and so on, as Triton compiles
+    targets: Sequence[str] | None = None  # None: all of the pack's
+    when: Sequence[str] = ()
+
+
 # --- Golden cases ---
 
 
@@ -217,7 +244,7 @@ class Function:
     name: str
     doc: str
     params: Sequence[Param]
-    kernels: Sequence[Kernel]  # in order of preference
+    kernels: Sequence[Kernel | CudaKernel]  # in order of preference
     golden: Sequence[Golden] = ()
     same_device: bool = False
 

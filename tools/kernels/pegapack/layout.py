@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A kernel's parameters as Triton passes them, checked against what the cubin says."""
+"""A kernel's parameters as they are passed, checked against what the cubin says."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .cubin import CubinKernel
-from .declare import Arg, Descriptor, Kernel
+from .declare import Arg, CudaKernel, Descriptor, Kernel
 from .dtypes import SCALARS
 from .errors import BuildError
 from .worker import Compiled
@@ -49,6 +50,42 @@ def kernel_params(
             f"cubin has {len(cubin.params)}; this release of Triton passes something that the "
             "tool does not know"
         )
+    return _placed(pieces, cubin, what)
+
+
+def cuda_kernel_params(
+    kernel: CudaKernel, ptx_types: Sequence[str], cubin: CubinKernel, what: str
+) -> list[dict[str, Any]]:
+    """The same for a CUDA kernel; `ptx_types` are those of its parameters in PTX."""
+    pieces = []
+    for name, arg in kernel.arguments.items():
+        kind, size = ("pointer", 8) if arg.type.startswith("*") else SCALARS[arg.type]
+        value = name if arg.value is None else str(arg.value)
+        pieces.append(_Piece(name, kind, size, "argument", value))
+    if not len(pieces) == len(cubin.params) == len(ptx_types):
+        raise BuildError(
+            f"{what}: the declaration has {len(pieces)} arguments "
+            f"({', '.join(p.name for p in pieces) or 'none'}), the kernel takes {len(ptx_types)} "
+            f"parameters ({', '.join(ptx_types) or 'none'} in PTX)"
+        )
+    for i, (piece, ptx) in enumerate(zip(pieces, ptx_types, strict=True)):
+        bits = 8 * piece.size
+        if piece.type in ("f32", "f64"):
+            known = {piece.type}
+        elif piece.type in ("f16", "bf16"):
+            known = {piece.type, "b16", "b8[2]"}
+        else:
+            known = {f"{sign}{bits}" for sign in "usb"}
+        if ptx not in known:
+            raise BuildError(
+                f"{what}: parameter {i} '{piece.name}' is declared as {piece.type}, the kernel's "
+                f"is {ptx} in PTX: its type in the declaration is not that of the kernel"
+            )
+    return _placed(pieces, cubin, what)
+
+
+def _placed(pieces: Sequence[_Piece], cubin: CubinKernel, what: str) -> list[dict[str, Any]]:
+    """Each where the cubin has it, which must be where its type belongs."""
     params = []
     end = 0
     for i, (piece, place) in enumerate(zip(pieces, cubin.params, strict=True)):
@@ -178,7 +215,7 @@ def triton_signature(kernel: Kernel) -> dict[str, str]:
     return types
 
 
-def conditions(kernel: Kernel, alignments: dict[str, int]) -> list[str]:
+def conditions(kernel: Kernel | CudaKernel, alignments: dict[str, int]) -> list[str]:
     """What must hold for a launch: the declaration's `when` and what specialisations rely on.
 
     `alignments` are those that the function's parameters promise.
