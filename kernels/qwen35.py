@@ -1,125 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Qwen3.5's gated delta rule: the kernels that pega itself carries."""
+"""Qwen3.5's gated delta rule: the kernels that pega itself carries. Their parts are in qwen35/."""
 
-import numpy as np
+import sys
+from pathlib import Path
 
-from pegapack import (
-    Arg,
-    Function,
-    Golden,
-    Kernel,
-    Memory,
-    Options,
-    Output,
-    Pack,
-    Uniform,
-    integer,
-    pointer,
-    stream,
-)
+from pegapack import Pack
 
-CHUNK = 64
-INT32_MAX = 2**31 - 1
-MAX_HEADS = 2**19  # the kernel's offsets within a chunk are 32-bit
-PROGRAMS = "cdiv(seq_len, 64) * num_value_heads"
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # whoever loads this file
+try:
+    from qwen35.cuda import CUDA
+    from qwen35.prefill import PREFILL
+    from qwen35.reference import chunk_solve
+    from qwen35.solve import SOLVE
+    from qwen35.stages import STAGES
+finally:
+    sys.path.pop(0)
 
-
-def chunk_solve(args):
-    """(I + A)^-1 of each chunk and head, A the strict lower triangle, by forward substitution."""
-    a = args["a_tril_ptr"]
-    tokens, heads = args["seq_len"], args["num_value_heads"]
-    inverse = np.zeros((tokens, heads, CHUNK))
-    for first in range(0, tokens, CHUNK):
-        rows = min(CHUNK, tokens - first)
-        for head in range(heads):
-            lower = np.tril(a[first : first + rows, head, :rows], -1)
-            x = np.eye(rows)
-            for i in range(1, rows):
-                x[i] -= lower[i, :i] @ x[:i]
-            inverse[first : first + rows, head, :rows] = x
-    return {"a_inv_ptr": inverse}
-
-
-def solve_case(tokens, heads):
-    shape = [tokens, heads, CHUNK]
-    return Golden(
-        name=f"{tokens} tokens, {heads} heads",
-        args={
-            # Also on and above the diagonal, where the kernel must not look.
-            "a_tril_ptr": Memory("float32", shape, fill=Uniform(seed=7, low=-0.1, high=0.1)),
-            "a_inv_ptr": Output("bfloat16", shape, atol=1e-3),
-            "seq_len": tokens,
-            "num_value_heads": heads,
-        },
-        reference=chunk_solve,
-    )
-
-
-def solve_kernel(options, when=()):
-    return Kernel(
-        source="triton/gated_delta_rule_chunk_solve.py",
-        function="gated_delta_rule_chunk_solve",
-        # Only the pointers' alignment is assumed; the integers are not specialised.
-        arguments={
-            "a_tril": Arg("*fp32", "a_tril_ptr", divisible_by_16=True),
-            "a_inv": Arg("*bf16", "a_inv_ptr", divisible_by_16=True),
-            "seq_len": Arg("i32"),
-            "num_value_heads": Arg("i32"),
-        },
-        grid=[PROGRAMS, "1", "1"],
-        options=options,
-        when=when,
-    )
-
+__all__ = ["PACK", "chunk_solve"]
 
 PACK = Pack(
     name="qwen35",
     doc="Gated delta rule of Qwen3.5: compiled kernels of pega's own functions",
-    functions=[
-        Function(
-            name="pegainfer.triton_cubin.qwen35.gated_delta_rule_chunk_solve",
-            doc="Inverts I + A, A strictly lower triangular, for each chunk of 64 tokens and head",
-            params=[
-                pointer(
-                    "a_tril_ptr",
-                    "A; only what is below the diagonal of each chunk is read",
-                    dtype="float32",
-                    shape="seq_len, num_value_heads, 64",
-                    nonnull=True,
-                    alignment=16,
-                ),
-                pointer(
-                    "a_inv_ptr",
-                    "(I + A)^-1: lower triangle with its unit diagonal, 0 above",
-                    dtype="bfloat16",
-                    shape="seq_len, num_value_heads, 64",
-                    nonnull=True,
-                    output=True,
-                    alignment=16,
-                ),
-                integer("seq_len", "tokens", min=0, max=INT32_MAX),
-                integer("num_value_heads", "value heads", min=0, max=MAX_HEADS),
-                stream(),
-            ],
-            kernels=[
-                # Where the time of one program counts: about two of them a multiprocessor.
-                solve_kernel(
-                    Options(num_warps=2, num_stages=1, enable_fp_fusion=True),
-                    when=[f"{PROGRAMS} <= 256"],
-                ),
-                # 168 registers a thread let twelve warps share a multiprocessor.
-                solve_kernel(
-                    Options(
-                        num_warps=1,
-                        num_stages=1,
-                        maxnreg=168,
-                        sched4reg=True,
-                        enable_fp_fusion=True,
-                    )
-                ),
-            ],
-            # For each of the two variants.
-            golden=[solve_case(tokens=70, heads=2), solve_case(tokens=2, heads=257)],
-        ),
-    ],
+    functions=[SOLVE, *STAGES, *PREFILL, *CUDA],
 )
