@@ -484,7 +484,7 @@ typedef enum pega_type {
 /** \brief Name of a parameter type, "int". Static; "unknown" for a number that has none. */
 PEGA_API const char *pega_type_name(uint32_t type);
 
-#define PEGA_PARAM_OPTIONAL 1u   /**< None is accepted too, and no argument at all if none follows */
+#define PEGA_PARAM_OPTIONAL 1u   /**< None is accepted; at the end it may be left out */
 #define PEGA_PARAM_NONNULL 2u    /**< POINTER: 0 is refused */
 #define PEGA_PARAM_RANGE 4u      /**< INT: within [min, max], else the whole of int64 */
 #define PEGA_PARAM_CONTIGUOUS 8u /**< TENSOR: row-major without gaps */

@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "explain_choice.h"
 #include "kernel_pack.h"
 #include "table.h"
 
@@ -179,6 +180,18 @@ static cli_exit explain(const cli_options *options, search *found, pega_error *e
 cli_exit cli_explain(const cli_options *options, pega_error *error) {
   search found;
   memset(&found, 0, sizeof found);
+  pega_function *choice = cli_choice_find(options->args[0]);
+  if (choice != NULL) {
+    const cli_exit code = cli_choice_explain(choice, options, error);
+    pega_function_release(choice);
+    return code;
+  }
+  if (options->num_args > 1) {
+    return cli_misuse(error,
+                      "explain: unexpected argument \"%.100s\": %.200s has no implementations "
+                      "that are chosen by sizes",
+                      options->args[1], options->args[0]);
+  }
   if ((options->target != NULL) == options->has_device) {
     return cli_misuse(error,
                       "explain: expected one of --target TARGET (sm_90) and --device DEVICE (0), "

@@ -54,15 +54,19 @@ static const cli_command COMMANDS[] = {
      "launch: `pega test` proves those, by running golden cases on a GPU. The exit code is 1 if a\n"
      "pack is not what it says.\n",
      CLI_OPTION_EMBEDDED_PACK | CLI_OPTION_JSON | CLI_OPTION_HELP, 1, -1, cli_verify},
-    {"explain", "NAME --target TARGET | --device DEVICE [OPTION...]",
-     "say which variant of a pack's function a GPU takes, and why",
+    {"explain", "NAME --target TARGET | --device DEVICE | TOKENS... [OPTION...]",
+     "say which variant or implementation of a function is taken, and why",
+     "Of a pack's function: which variant a GPU takes, with one of --target and --device. Of a function\n"
+     "that chooses between implementations: NAME [TOKENS [SEQUENCES [KEY_HEADS [VALUE_HEADS]]]], for the\n"
+     "CPU, or with --device for a GPU, which need not be there.\n"
+     "\n"
      "Without --pack and --embedded: the first pack of PEGA_PACK_PATH (paths with colons between\n"
      "them) that has the function, else the one in libpega. The answer is the manifest's alone: no\n"
      "blob is looked at (`pega verify` does that). With --target no GPU is needed. The exit code is\n"
      "1 if no variant is taken.\n",
      CLI_OPTION_PACK | CLI_OPTION_EMBEDDED | CLI_OPTION_TARGET | CLI_OPTION_DEVICE |
          CLI_OPTION_ALLOW_PTX | CLI_OPTION_JSON | CLI_OPTION_HELP,
-     1, 1, cli_explain},
+     1, 5, cli_explain},
     {"test", "PACK | --embedded [OPTION...]",
      "run a pack's golden cases on a GPU and compare what they write",
      "Without --device: on cuda:0. A line for each compared output, which agrees where each element\n"

@@ -205,6 +205,20 @@ static bool sticky(CUresult result) {
   }
 }
 
+pega_status pega_cuda_enter_device(const pega_cuda_driver *driver, const char *where,
+                                   pega_cuda_device *device, pega_cuda_guard *guard,
+                                   pega_error *error) {
+  CUcontext current = NULL;
+  CUdevice handle = 0;
+  if (driver->cuCtxGetCurrent(&current) == kCudaSuccess && current != NULL &&
+      driver->cuCtxGetDevice(&handle) == kCudaSuccess && handle == device->handle) {
+    return pega_cuda_enter(driver, where, current, guard, error);
+  }
+  CUcontext primary;
+  pega_status status = pega_cuda_device_primary(driver, where, device, &primary, error);
+  return status == PEGA_OK ? pega_cuda_enter(driver, where, primary, guard, error) : status;
+}
+
 void pega_cuda_note_result(pega_cuda_device *device, CUresult result, const char *name) {
   if (!sticky(result)) return;
   pega_cuda_lock(&devices_mutex);

@@ -89,10 +89,16 @@ pega_status pega_kernel_prepare(pega_kernel *kernel, const pega_cuda_driver *dri
 /* Prepares in the context that a call of this thread on the device would run in. */
 pega_status pega_kernel_prepare_here(pega_kernel *kernel, DLDevice device, pega_error *error);
 
+/* Memory for a kernel's global scratch that the caller has; used where it is large enough. */
+typedef struct pega_given_scratch {
+  void *memory; /* of the device, aligned to 256 bytes */
+  uint64_t size;
+} pega_given_scratch;
+
 /* Launches on checked arguments, on the device of their tensors, or that of the current context. */
 pega_status pega_kernel_launch(pega_kernel *kernel, const pega_value *args, pega_error *error);
-/* The same for a kernel on pointers whose device is known; -1 where it is not. */
+/* The same for a kernel on pointers whose device is known; -1 where it is not. `given` may be NULL. */
 pega_status pega_kernel_launch_on(pega_kernel *kernel, const pega_value *args, int32_t ordinal,
-                                  pega_error *error);
+                                  const pega_given_scratch *given, pega_error *error);
 
 #endif /* PEGA_CUDA_KERNEL_H_ */

@@ -7,6 +7,8 @@
 #include "core/hot.h"
 #include "scratch.h"
 
+enum { kGivenScratchAlignment = 256 };
+
 /* What one launch works on. */
 typedef struct launch {
   const pega_cuda_driver *driver;
@@ -14,6 +16,7 @@ typedef struct launch {
   const pega_value *args;
   CUstream stream;
   const pega_prepared *prepared;
+  const pega_given_scratch *given; /* or NULL */
 } launch;
 
 /* --- where: the context, and the kernel prepared in it --- */
@@ -354,6 +357,16 @@ __attribute__((noinline)) static pega_status submit_with_scratch(
   pega_scratch_memory global;
   pega_scratch_memory profile;
   const uint64_t ctas = (uint64_t)grid[0] * grid[1] * grid[2];
+  uint64_t wanted;
+  if (call->given != NULL && variant->profile_scratch.size == 0 &&
+      variant->global_scratch.alignment <= kGivenScratchAlignment &&
+      !__builtin_mul_overflow(variant->global_scratch.size, ctas, &wanted) &&
+      wanted <= call->given->size) {
+    pega_status filled =
+        pega_params_fill(call->kernel, chosen, call->driver, call->args,
+                         (CUdeviceptr)(uintptr_t)call->given->memory, 0, block, error);
+    return filled == PEGA_OK ? submit(call, chosen, grid, block, error) : filled;
+  }
   pega_status status =
       pega_scratch_acquire(call->kernel, call->driver, device, &variant->global_scratch, ctas,
                            call->stream, &global, error);
@@ -365,11 +378,11 @@ __attribute__((noinline)) static pega_status submit_with_scratch(
                               (CUdeviceptr)(uintptr_t)global.address,
                               (CUdeviceptr)(uintptr_t)profile.address, block, error);
     if (status == PEGA_OK) status = submit(call, chosen, grid, block, error);
-    status = pega_scratch_release(call->kernel, call->driver, device, call->stream, &profile,
+    status = pega_scratch_release(call->kernel->name, call->driver, device, call->stream, &profile,
                                   status, error);
   }
-  return pega_scratch_release(call->kernel, call->driver, device, call->stream, &global, status,
-                              error);
+  return pega_scratch_release(call->kernel->name, call->driver, device, call->stream, &global,
+                              status, error);
 }
 
 PEGA_HOT static pega_status launch_prepared(const launch *call, pega_error *error) {
@@ -422,12 +435,13 @@ static pega_status read_device(const launch *call, int32_t *out, pega_error *err
 }
 
 pega_status pega_kernel_launch(pega_kernel *kernel, const pega_value *args, pega_error *error) {
-  return pega_kernel_launch_on(kernel, args, -1, error);
+  return pega_kernel_launch_on(kernel, args, -1, NULL, error);
 }
 
 PEGA_HOT pega_status pega_kernel_launch_on(pega_kernel *kernel, const pega_value *args,
-                                           int32_t ordinal, pega_error *error) {
-  launch call = {.kernel = kernel, .args = args};
+                                           int32_t ordinal, const pega_given_scratch *given,
+                                           pega_error *error) {
+  launch call = {.kernel = kernel, .args = args, .given = given};
   pega_status status = pega_cuda_driver_get(&call.driver, error);
   if (__builtin_expect(status != PEGA_OK, 0)) return status;
   status = read_device(&call, &ordinal, error);

@@ -15,8 +15,12 @@ pega_status pega_scratch_acquire(const pega_kernel *kernel, const pega_cuda_driv
                                  pega_cuda_device *device, const pega_scratch *wanted,
                                  uint64_t ctas, CUstream stream, pega_scratch_memory *out,
                                  pega_error *error);
+/* `size` bytes on the stream for the function `name`, nothing where that is 0. The context is current. */
+pega_status pega_scratch_allocate(const char *name, const pega_cuda_driver *driver,
+                                  pega_cuda_device *device, uint64_t size, uint32_t alignment,
+                                  CUstream stream, pega_scratch_memory *out, pega_error *error);
 /* Gives it back behind what is on the stream. Returns `status`, or its own failure where that is OK. */
-pega_status pega_scratch_release(const pega_kernel *kernel, const pega_cuda_driver *driver,
+pega_status pega_scratch_release(const char *name, const pega_cuda_driver *driver,
                                  pega_cuda_device *device, CUstream stream,
                                  const pega_scratch_memory *memory, pega_status status,
                                  pega_error *error);

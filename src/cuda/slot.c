@@ -25,6 +25,58 @@ const void *pega_pack_embedded(size_t *size) {
 #endif
 }
 
+bool pega_kernel_slot_next_param(const char **at, pega_param *out, char name[64]) {
+  static const struct {
+    char letter;
+    uint32_t type, flags, alignment;
+  } letters[] = {{'*', PEGA_TYPE_POINTER, PEGA_PARAM_NONNULL, 16},
+                 {'?', PEGA_TYPE_POINTER, 0, 16},
+                 {'#', PEGA_TYPE_INT, 0, 0},
+                 {'%', PEGA_TYPE_FLOAT, 0, 0},
+                 {'~', PEGA_TYPE_STREAM, 0, 0}};
+  *at += strspn(*at, " ");
+  if (**at == '\0') return false;
+  memset(out, 0, sizeof *out);
+  for (size_t i = 0; i < sizeof letters / sizeof *letters; ++i) {
+    if (letters[i].letter != **at) continue;
+    out->type = letters[i].type;
+    out->flags = letters[i].flags;
+    out->alignment = letters[i].alignment;
+  }
+  const size_t size = strcspn(*at + 1, " ");
+  memcpy(name, *at + 1, size < 63 ? size : 63);
+  name[size < 63 ? size : 63] = '\0';
+  out->name = name;
+  *at += 1 + size;
+  return true;
+}
+
+/* What the library launches with is in the kernel's range: both are its own. */
+static bool takes_params(const pega_signature *packed, const char *params) {
+  pega_param own;
+  char name[64];
+  int32_t i = 0;
+  for (; pega_kernel_slot_next_param(&params, &own, name); ++i) {
+    if (i >= packed->num_params) return false;
+    const pega_param *theirs = &packed->params[i];
+    if (theirs->type != own.type || strcmp(theirs->name, name) != 0 ||
+        (theirs->flags & PEGA_PARAM_NONNULL) > own.flags || theirs->alignment > own.alignment) {
+      return false;
+    }
+  }
+  return i == packed->num_params;
+}
+
+static void list_params(const char *params, char *buffer, size_t capacity) {
+  pega_text text = {buffer, capacity, 0};
+  pega_param own;
+  char name[64];
+  buffer[0] = '\0';
+  while (pega_kernel_slot_next_param(&params, &own, name)) {
+    pega_text_printf(&text, "%s%s: %s", text.size == 0 ? "" : ", ", name, pega_type_name(own.type));
+  }
+}
+
 static void list_types(const pega_signature *signature, char *buffer, size_t capacity) {
   pega_text text = {buffer, capacity, 0};
   buffer[0] = '\0';
@@ -50,14 +102,23 @@ pega_status pega_kernel_slot_check(const pega_kernel_slot *slot, const pega_pack
                                    pega_error *error) {
   const pega_signature *own = slot->signature;
   const pega_signature *packed = &function->signature;
-  bool same = own->num_params == packed->num_params;
-  for (int32_t i = 0; same && i < own->num_params; ++i) {
-    same = takes(&packed->params[i], &own->params[i]);
+  bool same;
+  if (own == NULL) {
+    same = takes_params(packed, slot->params);
+  } else {
+    same = own->num_params == packed->num_params;
+    for (int32_t i = 0; same && i < own->num_params; ++i) {
+      same = takes(&packed->params[i], &own->params[i]);
+    }
   }
   if (same) return PEGA_OK;
-  char expected[256];
-  char got[256];
-  list_types(own, expected, sizeof expected);
+  char expected[448];
+  char got[448];
+  if (own == NULL) {
+    list_params(slot->params, expected, sizeof expected);
+  } else {
+    list_types(own, expected, sizeof expected);
+  }
   list_types(packed, got, sizeof got);
   return pega_error_set(
       error, PEGA_ERROR_FORMAT, NULL,
@@ -161,6 +222,35 @@ PEGA_HOT pega_status pega_kernel_slot_get(pega_kernel_slot *slot, pega_kernel **
   *out = atomic_load_explicit(&slot->kernel, memory_order_relaxed);
   pega_cuda_unlock(&fill_mutex);
   return status;
+}
+
+/* Where there is no driver, or no pack with the kernel yet. */
+__attribute__((cold, noinline)) static pega_status find_kernel(pega_kernel_slot *slot,
+                                                               const char *function,
+                                                               pega_kernel **out,
+                                                               pega_error *error) {
+  pega_error why = PEGA_ERROR_INIT;
+  const pega_cuda_driver *driver;
+  pega_status status = pega_cuda_driver_get(&driver, &why);
+  if (status == PEGA_OK) status = pega_kernel_slot_get(slot, out, &why);
+  if (status == PEGA_OK) return PEGA_OK;
+  pega_error_set(error, status, NULL, "%s: nothing was launched: %s", function,
+                 pega_error_message(&why));
+  if (error != NULL) error->code = why.code;
+  pega_error_clear(&why);
+  return status;
+}
+
+PEGA_HOT pega_status pega_kernel_slot_launch(pega_kernel_slot *slot, const char *function,
+                                             const pega_value *args, int32_t ordinal,
+                                             const struct pega_given_scratch *given,
+                                             pega_error *error) {
+  pega_kernel *kernel = atomic_load_explicit(&slot->kernel, memory_order_acquire);
+  if (__builtin_expect(kernel == NULL || pega_cuda_driver_opened() == NULL, 0)) {
+    pega_status status = find_kernel(slot, function, &kernel, error);
+    if (status != PEGA_OK) return status;
+  }
+  return pega_kernel_launch_on(kernel, args, ordinal, given, error);
 }
 
 pega_status pega_kernel_slot_prepare(pega_kernel_slot *slot, DLDevice device, pega_error *error) {

@@ -7,12 +7,22 @@
 
 #include "pack/description.h"
 
+struct pega_given_scratch;
+
 /* Where a built-in function keeps the kernel it launches. */
 typedef struct pega_kernel_slot {
-  const char *name;                     /* of the pack's function */
-  const pega_signature *signature;      /* of the arguments that it is launched with */
+  const char *name; /* of the pack's function */
+  /* The arguments that it is launched with: a signature, where a public function has the same one, else
+   * their names in order with a letter before each, "*q_ptr ?slots_ptr #num_tokens %scale ~stream": '*' a
+   * pointer to memory aligned to 16 bytes, '?' one that may also be 0, '#' an integer, '%' a float, '~' the
+   * stream. */
+  const pega_signature *signature;
+  const char *params;
   _Atomic(struct pega_kernel *) kernel; /* a use, kept for the rest of the process */
 } pega_kernel_slot;
+
+/* The next of a slot's params, whose text moves on; the name is put into `name`. False at the end. */
+bool pega_kernel_slot_next_param(const char **params, pega_param *out, char name[64]);
 
 /* The slot's kernel; where it is empty, first the packs named in PEGA_PACK_PATH, then the library's
  * embedded pack are looked through. PEGA_ERROR_UNSUPPORTED tells what was looked through. */
@@ -23,6 +33,13 @@ pega_status pega_kernel_slot_get(pega_kernel_slot *slot, struct pega_kernel **ou
  * ranges no smaller and with alignments no greater. PEGA_ERROR_FORMAT with both. */
 pega_status pega_kernel_slot_check(const pega_kernel_slot *slot, const pega_pack_function *function,
                                    pega_error *error);
+
+/* Launches the slot's kernel on checked arguments, on the device `ordinal`, -1 where it is not known, with
+ * scratch memory of the caller's where `given` is not NULL. Where there is no driver or no kernel,
+ * `function` begins the text. */
+pega_status pega_kernel_slot_launch(pega_kernel_slot *slot, const char *function,
+                                    const pega_value *args, int32_t ordinal,
+                                    const struct pega_given_scratch *given, pega_error *error);
 
 /* The library's slot of this name, or NULL; defined in src/builtin.c. */
 pega_kernel_slot *pega_builtin_kernel_slot(const char *name);

@@ -8,7 +8,6 @@
 
 #include "chunk_solve_cpu.h"
 #include "core/function.h"
-#include "cuda/kernel.h"
 #include "ops/symbol_error.h"
 #include "pega/qwen35.h"
 
@@ -55,41 +54,6 @@ PEGA_HOT static pega_status check_memory(const char *name, const solve_call *cal
   return PEGA_OK;
 }
 
-__attribute__((cold, noinline)) static pega_status not_launched(const char *name, pega_error *why,
-                                                                pega_error *error) {
-  pega_status status = (pega_status)why->status;
-  pega_error_set(error, status, NULL, "%s: nothing was launched: %s", name,
-                 pega_error_message(why));
-  if (error != NULL) error->code = why->code;
-  pega_error_clear(why);
-  return status;
-}
-
-/* Where there is no driver, or no pack with the kernel yet. */
-__attribute__((cold, noinline)) static pega_status find_kernel(const char *name, pega_kernel **out,
-                                                               pega_error *error) {
-  pega_error why = PEGA_ERROR_INIT;
-  const pega_cuda_driver *driver;
-  if (pega_cuda_driver_get(&driver, &why) == PEGA_OK &&
-      pega_kernel_slot_get(&pega_qwen35_chunk_solve_kernel, out, &why) == PEGA_OK) {
-    return PEGA_OK;
-  }
-  return not_launched(name, &why, error);
-}
-
-/* The GPU's way, for the raw form and for CUDA tensors: `args` are the raw form's, checked and not
- * empty. */
-static inline pega_status solve_cuda(const char *name, const pega_value *args, int32_t device,
-                                     pega_error *error) {
-  pega_kernel *kernel =
-      atomic_load_explicit(&pega_qwen35_chunk_solve_kernel.kernel, memory_order_acquire);
-  if (__builtin_expect(kernel == NULL || pega_cuda_driver_opened() == NULL, 0)) {
-    pega_status status = find_kernel(name, &kernel, error);
-    if (status != PEGA_OK) return status;
-  }
-  return pega_kernel_launch_on(kernel, args, device, error);
-}
-
 PEGA_HOT static pega_status call_raw(void *self, const pega_value *args, int32_t num_args,
                                      pega_value *result, pega_error *error) {
   (void)self;
@@ -100,7 +64,8 @@ PEGA_HOT static pega_status call_raw(void *self, const pega_value *args, int32_t
                            args[3].as.i64};
   pega_status status = check_memory(PEGA_QWEN35_CHUNK_SOLVE_RAW, &call, error);
   if (status != PEGA_OK || call.seq_len == 0 || call.num_value_heads == 0) return status;
-  return solve_cuda(PEGA_QWEN35_CHUNK_SOLVE_RAW, args, -1, error);
+  return pega_kernel_slot_launch(&pega_qwen35_chunk_solve_kernel, PEGA_QWEN35_CHUNK_SOLVE_RAW, args,
+                                 -1, NULL, error);
 }
 
 /* Arguments that only a GPU refuses, then the launch on the device's current stream. */
@@ -127,7 +92,7 @@ static pega_status solve_cuda_tensors(const solve_call *call, int32_t device, pe
                              pega_value_pointer((const void *)call->a_inv),
                              pega_value_int(call->seq_len), pega_value_int(call->num_value_heads),
                              pega_value_pointer(stream)};
-  return solve_cuda(name, args, device, error);
+  return pega_kernel_slot_launch(&pega_qwen35_chunk_solve_kernel, name, args, device, NULL, error);
 }
 
 PEGA_HOT static pega_status call_tensor(void *self, const pega_value *args, int32_t num_args,
@@ -211,7 +176,7 @@ static const pega_signature raw_signature = {sizeof(pega_signature),
                                              PEGA_TYPE_NONE,
                                              0};
 pega_kernel_slot pega_qwen35_chunk_solve_kernel = {PEGA_QWEN35_CHUNK_SOLVE_RAW, &raw_signature,
-                                                   NULL};
+                                                   NULL, NULL};
 static const pega_signature tensor_signature = {sizeof(pega_signature),
                                                 sizeof(pega_param),
                                                 tensor_params,

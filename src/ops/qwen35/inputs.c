@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "inputs.h"
+
+#include <inttypes.h>
+
+#include "core/hot.h"
+
+void *pega_gdr_data(const pega_value *value) {
+  const DLTensor *tensor = pega_value_as_tensor(value);
+  return tensor == NULL ? NULL : pega_tensor_data(tensor);
+}
+
+float pega_gdr_scale(const pega_value *value) {
+  if (value->kind == PEGA_FLOAT) return (float)value->as.f64;
+  if (value->kind == PEGA_INT) return (float)value->as.i64;
+  return PEGA_GDR_SCALE;
+}
+
+PEGA_HOT pega_status pega_gdr_read_inputs(const char *function, const pega_value *args,
+                                          pega_gdr_inputs *inputs, pega_gdr_shape *shape,
+                                          pega_error *error) {
+  const DLTensor *first = pega_value_as_tensor(&args[0]);
+  shape->num_tokens = first->shape[0];
+  pega_status status = PEGA_OK;
+  if (inputs->projected) {
+    shape->num_value_heads = pega_value_as_tensor(&args[1])->shape[1];
+    status = pega_gdr_split_qkv(function, first->shape[1], shape, error);
+  } else {
+    shape->num_key_heads = first->shape[1];
+    shape->num_value_heads = pega_value_as_tensor(&args[2])->shape[1];
+  }
+  if (status == PEGA_OK) status = pega_gdr_check_shape(function, shape, error);
+  if (status != PEGA_OK) return status;
+  const int64_t key_columns = shape->num_key_heads * kGdrHeadSize;
+  inputs->q = pega_tensor_data(first);
+  if (inputs->projected) {
+    inputs->k = inputs->q == NULL ? NULL : inputs->q + key_columns;
+    inputs->v = inputs->q == NULL ? NULL : inputs->q + 2 * key_columns;
+    inputs->qk_stride = pega_gdr_qkv_dim(shape);
+    inputs->v_stride = inputs->qk_stride;
+    inputs->g = NULL;
+    inputs->beta = NULL;
+    inputs->b = pega_gdr_data(&args[1]);
+    inputs->a = pega_gdr_data(&args[2]);
+    inputs->dt_bias = pega_gdr_data(&args[3]);
+    inputs->a_log = pega_gdr_data(&args[4]);
+  } else {
+    inputs->k = pega_gdr_data(&args[1]);
+    inputs->v = pega_gdr_data(&args[2]);
+    inputs->qk_stride = key_columns;
+    inputs->v_stride = shape->num_value_heads * kGdrHeadSize;
+    inputs->g = pega_gdr_data(&args[3]);
+    inputs->beta = pega_gdr_data(&args[4]);
+    inputs->b = NULL;
+    inputs->a = NULL;
+    inputs->dt_bias = NULL;
+    inputs->a_log = NULL;
+  }
+  return PEGA_OK;
+}
+
+static pega_status check_projected(const pega_gdr_memory *in, const pega_gdr_inputs *inputs,
+                                   const pega_gdr_shape *shape, pega_error *error) {
+  const int64_t heads = shape->num_value_heads;
+  const int64_t rows = shape->num_tokens * heads;
+  const struct {
+    const char *name;
+    const void *values;
+    int bits;
+    int64_t count;
+  } all[] = {{"qkv", inputs->q, 16, shape->num_tokens * inputs->qk_stride},
+             {"b", inputs->b, 16, rows},
+             {"a", inputs->a, 16, rows},
+             {"dt_bias", inputs->dt_bias, 16, heads},
+             {"a_log", inputs->a_log, 32, heads}};
+  pega_status status = PEGA_OK;
+  for (size_t i = 0; i < sizeof all / sizeof *all && status == PEGA_OK; ++i) {
+    status =
+        pega_gdr_check_finite(in, all[i].name, all[i].values, all[i].bits, all[i].count, error);
+  }
+  return status;
+}
+
+pega_status pega_gdr_check_inputs(const pega_gdr_memory *in, const pega_gdr_inputs *inputs,
+                                  const pega_gdr_shape *shape, pega_error *error) {
+  if (inputs->projected) return check_projected(in, inputs, shape, error);
+  const int64_t tokens = shape->num_tokens;
+  const int64_t key_heads = shape->num_key_heads;
+  const int64_t keys = tokens * inputs->qk_stride;
+  pega_status status = pega_gdr_check_gates(in, inputs->g, tokens, shape->num_value_heads, error);
+  if (status == PEGA_OK) {
+    status = pega_gdr_check_betas(in, inputs->beta, tokens, shape->num_value_heads, error);
+  }
+  if (status == PEGA_OK) status = pega_gdr_check_finite(in, "q", inputs->q, 16, keys, error);
+  if (status == PEGA_OK) status = pega_gdr_check_finite(in, "k", inputs->k, 16, keys, error);
+  if (status == PEGA_OK) {
+    status = pega_gdr_check_finite(in, "v", inputs->v, 16, tokens * inputs->v_stride, error);
+  }
+  if (status != PEGA_OK || inputs->normalize) return status;
+  status = pega_gdr_check_norms(in, "q", inputs->q, tokens, key_heads, error);
+  if (status == PEGA_OK)
+    status = pega_gdr_check_norms(in, "k", inputs->k, tokens, key_heads, error);
+  return status;
+}
+
+pega_status pega_gdr_read_memory(const pega_gdr_memory *in, const pega_param *param,
+                                 const pega_value *value, bool wide, int in_place, pega_memory *out,
+                                 pega_error *error) {
+  const DLTensor *tensor = pega_value_as_tensor(value);
+  out->name = param->name;
+  out->begin = tensor == NULL ? 0 : (uintptr_t)pega_tensor_data(tensor);
+  out->bytes = tensor == NULL ? 0 : pega_tensor_num_bytes(tensor);
+  out->output = (param->flags & PEGA_PARAM_OUTPUT) != 0;
+  out->in_place = (int8_t)in_place;
+  if (in->place != kPlaceCuda || !wide || out->begin % kGdrAlignment == 0) return PEGA_OK;
+  return pega_error_set(error, PEGA_ERROR_LAYOUT, NULL,
+                        "%s: '%s' at 0x%" PRIxPTR
+                        ": expected an address aligned to %d bytes on a GPU",
+                        in->function, out->name, out->begin, kGdrAlignment);
+}
+
+pega_status pega_gdr_read_indices(const char *function, const char *name, const pega_value *value,
+                                  const void **out, int32_t *bits, pega_error *error) {
+  const DLTensor *tensor = pega_value_as_tensor(value);
+  *out = NULL;
+  *bits = 32;
+  if (tensor == NULL) return PEGA_OK;
+  if (tensor->dtype.code != kDLInt || tensor->dtype.lanes != 1 ||
+      (tensor->dtype.bits != 32 && tensor->dtype.bits != 64)) {
+    char dtype[PEGA_NAME_SIZE];
+    return pega_error_set(error, PEGA_ERROR_DTYPE, NULL, "%s: '%s' is %s: expected int32 or int64",
+                          function, name, pega_dtype_name(tensor->dtype, dtype));
+  }
+  *out = pega_tensor_data(tensor);
+  *bits = tensor->dtype.bits;
+  return PEGA_OK;
+}

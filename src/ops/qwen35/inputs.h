@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a prefill and a decode step take first: q, k, v, gates and betas, or the projections. */
+#ifndef PEGA_OPS_QWEN35_INPUTS_H_
+#define PEGA_OPS_QWEN35_INPUTS_H_
+
+#include "ops/memory.h"
+#include "ops/qwen35/values.h"
+
+enum { kGdrNumInputs = 5 }; /* arguments, in either form */
+
+typedef struct pega_gdr_inputs {
+  bool projected;            /* from qkv, b, a, dt_bias, a_log; else from q, k, v, g, beta */
+  bool normalize;            /* q and k have to be normalised; true where projected */
+  const uint16_t *q, *k, *v; /* [T, HK, 128] twice, [T, HV, 128]; columns of qkv where projected */
+  int64_t qk_stride, v_stride; /* elements from token to token */
+  const float *g, *beta;       /* [T, HV]; NULL where projected */
+  const uint16_t *b, *a;       /* [T, HV]; these NULL where not */
+  const uint16_t *dt_bias;     /* [HV] */
+  const float *a_log;          /* [HV] */
+} pega_gdr_inputs;
+
+/* Reads the first arguments, of which a signature has checked all but how their sizes go together:
+ * the rest of `inputs`, and of `shape` tokens and heads. */
+pega_status pega_gdr_read_inputs(const char *function, const pega_value *args,
+                                 pega_gdr_inputs *inputs, pega_gdr_shape *shape, pega_error *error);
+
+/* The check mode's look at them. */
+pega_status pega_gdr_check_inputs(const pega_gdr_memory *in, const pega_gdr_inputs *inputs,
+                                  const pega_gdr_shape *shape, pega_error *error);
+
+/* A tensor argument's memory, or NULL for None. */
+void *pega_gdr_data(const pega_value *value);
+static inline bool pega_gdr_is_true(const pega_value *value) {
+  return value->kind == PEGA_BOOL && value->as.boolean;
+}
+/* The scale that an optional number says; None is 128^-0.5. */
+float pega_gdr_scale(const pega_value *value);
+
+/* One argument's memory for pega_memory_check(), its alignment checked where it is for a kernel that
+ * reads it in wide pieces. */
+pega_status pega_gdr_read_memory(const pega_gdr_memory *in, const pega_param *param,
+                                 const pega_value *value, bool wide, int in_place, pega_memory *out,
+                                 pega_error *error);
+
+/* That an optional tensor of indices, 'cu_seqlens' or 'slots', is of int32 or int64; its address and
+ * bits. */
+pega_status pega_gdr_read_indices(const char *function, const char *name, const pega_value *value,
+                                  const void **out, int32_t *bits, pega_error *error);
+
+#endif /* PEGA_OPS_QWEN35_INPUTS_H_ */

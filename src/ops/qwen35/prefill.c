@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The whole prefill as functions: what they take, and what is checked before anything runs. */
+#include "prefill.h"
+
+#include <inttypes.h>
+
+#include "core/function.h"
+#include "core/hot.h"
+#include "ops/qwen35/prefill_cpu.h"
+
+#define BF16(name, extra, shape, doc) PEGA_GDR_TENSOR(name, PEGA_GDR_BF16, shape, extra, doc)
+#define FP32(name, extra, shape, doc) PEGA_GDR_TENSOR(name, PEGA_GDR_FP32, shape, extra, doc)
+#define OPTIONAL PEGA_PARAM_OPTIONAL
+
+/* What both forms take after their first five. */
+#define STATE_AND_OUTPUT                                                                        \
+  FP32("initial_state", OPTIONAL, "N, HV, 128, 128",                                            \
+       "state of each sequence and head, (K, V) with V contiguous; None is zeros"),             \
+      {.name = "cu_seqlens",                                                                    \
+       .doc = "int32 or int64: where each sequence begins, and T; None is one sequence",        \
+       .type = PEGA_TYPE_TENSOR,                                                                \
+       .flags = OPTIONAL | PEGA_PARAM_CONTIGUOUS,                                               \
+       .shape = "_",                                                                            \
+       .domain = "0 first, T last, never decreasing"},                                          \
+      {.name = "scale", .doc = "None is 128^-0.5", .type = PEGA_TYPE_FLOAT, .flags = OPTIONAL}, \
+      BF16("output", PEGA_PARAM_OUTPUT, "T, HV, 128", "the rule's output"),                     \
+      FP32("final_state", OPTIONAL | PEGA_PARAM_OUTPUT, "N, HV, 128, 128",                      \
+           "the states after the last tokens; may be initial_state; None where not wanted")
+#define CHOICE_AND_CHECK                                                                           \
+  {.name = "implementation",                                                                       \
+   .doc = "the name of one of them; None lets the table choose",                                   \
+   .type = PEGA_TYPE_STRING,                                                                       \
+   .flags = OPTIONAL},                                                                             \
+      {.name = "workspace",                                                                        \
+       .doc =                                                                                      \
+           "uint8, as many as the workspace function says; None takes it from the stream's pool "  \
+           "or the heap",                                                                          \
+       .type = PEGA_TYPE_TENSOR,                                                                   \
+       .flags = OPTIONAL | PEGA_PARAM_CONTIGUOUS | PEGA_PARAM_OUTPUT,                              \
+       .dtype = {kDLUInt, 8, 1},                                                                   \
+       .shape = "_"},                                                                              \
+  {                                                                                                \
+    .name = "check", .doc = "reads all values first and refuses wrong ones; waits for the device", \
+    .type = PEGA_TYPE_BOOL, .flags = OPTIONAL                                                      \
+  }
+
+static const pega_param plain_params[] = {
+    BF16("q", 0, "T, HK, 128", "queries, rows of length 1 unless normalize"),
+    BF16("k", 0, "T, HK, 128", "keys, rows of length 1 unless normalize"),
+    BF16("v", 0, "T, HV, 128", "values; HV is a multiple of HK"),
+    {.name = "g",
+     .doc = "log gates",
+     .type = PEGA_TYPE_TENSOR,
+     .flags = PEGA_PARAM_CONTIGUOUS,
+     .dtype = PEGA_GDR_FP32,
+     .shape = "T, HV",
+     .domain = "log gate, <= 0"},
+    {.name = "beta",
+     .doc = "how much of a value is written",
+     .type = PEGA_TYPE_TENSOR,
+     .flags = PEGA_PARAM_CONTIGUOUS,
+     .dtype = PEGA_GDR_FP32,
+     .shape = "T, HV",
+     .domain = "0 to 1"},
+    STATE_AND_OUTPUT,
+    {.name = "normalize",
+     .doc = "divides rows of q and k by their length; None is False",
+     .type = PEGA_TYPE_BOOL,
+     .flags = OPTIONAL},
+    CHOICE_AND_CHECK,
+};
+
+static const pega_param projected_params[] = {
+    BF16("qkv", 0, "T, D", "q (HK 128), k (HK 128), v (HV 128) of each token; D = (2 HK + HV) 128"),
+    BF16("b", 0, "T, HV", "beta before its sigmoid"),
+    BF16("a", 0, "T, HV", "gate before dt_bias and softplus"),
+    BF16("dt_bias", 0, "HV", "added to a"),
+    FP32("a_log", 0, "HV", "the log gate is -exp(a_log) softplus(a + dt_bias)"),
+    STATE_AND_OUTPUT,
+    CHOICE_AND_CHECK,
+};
+
+/* Of the parameters above. */
+enum { kInitial = 5, kSeqlens, kScale, kOutput, kFinal, kNormalize };
+
+/* --- reading a call --- */
+
+static pega_status read_seqlens(const pega_value *value, pega_prefill *call, pega_error *error) {
+  call->shape.num_sequences = 1;
+  pega_status status = pega_gdr_read_indices(call->function, "cu_seqlens", value, &call->cu_seqlens,
+                                             &call->cu_seqlens_bits, error);
+  const DLTensor *tensor = pega_value_as_tensor(value);
+  if (status != PEGA_OK || tensor == NULL) return status;
+  if (tensor->shape[0] < 1) {
+    return pega_error_set(error, PEGA_ERROR_SHAPE, NULL,
+                          "%s: 'cu_seqlens' has no elements: expected N + 1", call->function);
+  }
+  call->shape.num_sequences = tensor->shape[0] - 1;
+  return PEGA_OK;
+}
+
+/* That a state is there for each sequence. */
+static pega_status check_states(const pega_prefill *call, const char *name, const pega_value *value,
+                                pega_error *error) {
+  const DLTensor *tensor = pega_value_as_tensor(value);
+  if (tensor == NULL || tensor->shape[0] == call->shape.num_sequences) return PEGA_OK;
+  return pega_error_set(error, PEGA_ERROR_SHAPE, NULL,
+                        "%s: '%s' is for %" PRId64 " sequences: expected N = %" PRId64 "%s",
+                        call->function, name, tensor->shape[0], call->shape.num_sequences,
+                        call->cu_seqlens == NULL ? ", as there is no cu_seqlens" : "");
+}
+
+/* --- checks of more than one argument --- */
+
+static pega_status check_memory(const pega_value *args, int32_t workspace_arg,
+                                const pega_param *params, const pega_prefill *call,
+                                pega_error *error) {
+  const pega_gdr_memory in = {call->function, call->place, call->device};
+  const int32_t which[] = {0, 1, 2, 3, 4, kInitial, kSeqlens, kOutput, kFinal, workspace_arg};
+  enum { kCount = sizeof which / sizeof *which, kInitialHere = 5 };
+  pega_memory memory[kCount];
+  for (int i = 0; i < kCount; ++i) {
+    const int32_t arg = which[i];
+    const bool wide = arg != kSeqlens && arg != workspace_arg;
+    pega_status status = pega_gdr_read_memory(&in, &params[arg], &args[arg], wide,
+                                              arg == kFinal ? kInitialHere : -1, &memory[i], error);
+    if (status != PEGA_OK) return status;
+  }
+  return pega_memory_check(call->function, memory, kCount, error);
+}
+
+static pega_status check_values(const pega_prefill *call, pega_error *error) {
+  const pega_gdr_memory in = {call->function, call->place, call->device};
+  const pega_gdr_shape *shape = &call->shape;
+  pega_status status = PEGA_OK;
+  if (call->cu_seqlens != NULL) {
+    status = pega_gdr_check_seqlens(&in, call->cu_seqlens, call->cu_seqlens_bits,
+                                    shape->num_sequences, shape->num_tokens, error);
+  }
+  if (status == PEGA_OK) status = pega_gdr_check_inputs(&in, &call->in, shape, error);
+  if (status != PEGA_OK || call->initial_state == NULL) return status;
+  return pega_gdr_check_finite(&in, "initial_state", call->initial_state, 32,
+                               shape->num_sequences * shape->num_value_heads * kGdrStateSize,
+                               error);
+}
+
+/* --- the workspace --- */
+
+/* With room to align it, so that a caller need not. */
+static int64_t wanted_bytes(const pega_prefill *call,
+                            const pega_prefill_implementation *implementation) {
+  const int64_t bytes = implementation->workspace(call);
+  return bytes == 0 ? 0 : bytes + kGdrWorkspaceAlignment;
+}
+
+static pega_status read_workspace(const pega_value *value, const pega_prefill *call,
+                                  const pega_prefill_implementation *implementation, void **out,
+                                  pega_error *error) {
+  const DLTensor *tensor = pega_value_as_tensor(value);
+  *out = NULL;
+  if (tensor == NULL) return PEGA_OK;
+  const int64_t wanted = wanted_bytes(call, implementation);
+  if (tensor->shape[0] < wanted) {
+    return pega_error_set(error, PEGA_ERROR_SHAPE, NULL,
+                          "%s: 'workspace' has %" PRId64 " bytes: '%s' wants %" PRId64
+                          " for these sizes, as %s says",
+                          call->function, tensor->shape[0], implementation->name, wanted,
+                          PEGA_QWEN35_PREFILL_WORKSPACE);
+  }
+  if (wanted == 0) return PEGA_OK;
+  const uintptr_t unit = kGdrWorkspaceAlignment;
+  const uintptr_t begin = (uintptr_t)pega_tensor_data(tensor);
+  *out = (void *)((begin + unit - 1) / unit * unit);
+  return PEGA_OK;
+}
+
+/* --- the calls --- */
+
+/* `choice` is the index of the argument 'implementation', which workspace and check follow. */
+PEGA_HOT static pega_status run(pega_prefill *call, const pega_value *args,
+                                const pega_param *params, int32_t choice, pega_error *error) {
+  pega_status status = read_seqlens(&args[kSeqlens], call, error);
+  if (status == PEGA_OK)
+    status = pega_gdr_read_inputs(call->function, args, &call->in, &call->shape, error);
+  if (status == PEGA_OK) {
+    status = check_states(call, "initial_state", &args[kInitial], error);
+  }
+  if (status == PEGA_OK) status = check_states(call, "final_state", &args[kFinal], error);
+  if (status != PEGA_OK) return status;
+  const DLDevice device = pega_value_as_tensor(&args[0])->device;
+  call->device = device.device_id;
+  status = pega_gdr_place_of(call->function, params[0].name, device, &call->place, error);
+  if (status != PEGA_OK) return status;
+  call->initial_state = pega_gdr_data(&args[kInitial]);
+  call->output = pega_gdr_data(&args[kOutput]);
+  call->final_state = pega_gdr_data(&args[kFinal]);
+  call->scale = pega_gdr_scale(&args[kScale]);
+  status = check_memory(args, choice + 1, params, call, error);
+  if (status != PEGA_OK) return status;
+  if (pega_gdr_is_true(&args[choice + 2])) {
+    status = check_values(call, error);
+  } else if (call->place == kPlaceCpu && call->cu_seqlens != NULL) {
+    const pega_gdr_memory in = {call->function, kPlaceCpu, 0};
+    status = pega_gdr_check_seqlens(&in, call->cu_seqlens, call->cu_seqlens_bits,
+                                    call->shape.num_sequences, call->shape.num_tokens, error);
+  }
+  if (status != PEGA_OK) return status;
+  size_t name_size = 0;
+  const char *name = pega_value_as_string(&args[choice], &name_size);
+  const pega_prefill_implementation *implementation;
+  status = pega_prefill_choose(call, name, name_size, &implementation, error);
+  if (status != PEGA_OK) return status;
+  void *workspace;
+  status = read_workspace(&args[choice + 1], call, implementation, &workspace, error);
+  if (status != PEGA_OK || call->shape.num_sequences == 0) return status;
+  return call->place == kPlaceCpu ? pega_prefill_run_cpu(call, implementation, workspace, error)
+                                  : pega_prefill_launch(call, implementation, workspace, error);
+}
+
+PEGA_HOT static pega_status call_plain(void *self, const pega_value *args, int32_t num_args,
+                                       pega_value *result, pega_error *error) {
+  (void)self;
+  (void)num_args;
+  (void)result;
+  pega_prefill call;
+  call.function = PEGA_QWEN35_PREFILL;
+  call.in.projected = false;
+  call.in.normalize = pega_gdr_is_true(&args[kNormalize]);
+  return run(&call, args, plain_params, kNormalize + 1, error);
+}
+
+PEGA_HOT static pega_status call_projected(void *self, const pega_value *args, int32_t num_args,
+                                           pega_value *result, pega_error *error) {
+  (void)self;
+  (void)num_args;
+  (void)result;
+  pega_prefill call;
+  call.function = PEGA_QWEN35_PREFILL_PROJECTED;
+  call.in.projected = true;
+  call.in.normalize = true;
+  return run(&call, args, projected_params, kNormalize, error);
+}
+
+/* --- asking about it --- */
+
+#define SIZES                                                      \
+  PEGA_GDR_INT("num_tokens", 0, INT32_MAX, "T, of all sequences"), \
+      PEGA_GDR_INT("num_sequences", 0, INT32_MAX, "N"),            \
+      PEGA_GDR_INT("num_key_heads", 1, kGdrMaxHeads, "HK"),        \
+      PEGA_GDR_INT("num_value_heads", 1, kGdrMaxHeads, "HV, a multiple of HK")
+#define DEVICE \
+  { .name = "device", .doc = "where the tensors would be", .type = PEGA_TYPE_DEVICE }
+#define FLAG(flag, text) \
+  { .name = flag, .doc = text, .type = PEGA_TYPE_BOOL, .flags = OPTIONAL }
+
+static const pega_param workspace_params[] = {
+    SIZES,
+    DEVICE,
+    FLAG("projected", "for the form from the projections; None is False"),
+    FLAG("normalize", "as in the call; None is False"),
+    {.name = "implementation",
+     .doc = "as in the call",
+     .type = PEGA_TYPE_STRING,
+     .flags = OPTIONAL},
+};
+static const pega_param explain_params[] = {
+    DEVICE,
+    SIZES,
+    FLAG("projected", "for the form from the projections; None is False"),
+};
+
+/* A call of these sizes, of which nothing but them is known. */
+static pega_status read_sizes(const char *function, const pega_value *sizes,
+                              const pega_value *device, bool projected, bool normalize,
+                              pega_prefill *call, pega_error *error) {
+  memset(call, 0, sizeof *call);
+  call->function = function;
+  call->shape =
+      (pega_gdr_shape){sizes[0].as.i64, sizes[1].as.i64, sizes[2].as.i64, sizes[3].as.i64};
+  call->in.projected = projected;
+  call->in.normalize = projected || normalize;
+  pega_status status = pega_gdr_check_shape(function, &call->shape, error);
+  if (status != PEGA_OK) return status;
+  return pega_gdr_place_of(function, "device", device->as.device, &call->place, error);
+}
+
+static pega_status call_workspace(void *self, const pega_value *args, int32_t num_args,
+                                  pega_value *result, pega_error *error) {
+  (void)self;
+  (void)num_args;
+  pega_prefill call;
+  pega_status status =
+      read_sizes(PEGA_QWEN35_PREFILL_WORKSPACE, args, &args[4], pega_gdr_is_true(&args[5]),
+                 pega_gdr_is_true(&args[6]), &call, error);
+  if (status != PEGA_OK) return status;
+  size_t name_size = 0;
+  const char *name = pega_value_as_string(&args[7], &name_size);
+  const pega_prefill_implementation *implementation;
+  status = pega_prefill_choose(&call, name, name_size, &implementation, error);
+  if (status == PEGA_OK) *result = pega_value_int(wanted_bytes(&call, implementation));
+  return status;
+}
+
+static pega_status call_explain(void *self, const pega_value *args, int32_t num_args,
+                                pega_value *result, pega_error *error) {
+  (void)self;
+  (void)num_args;
+  pega_prefill call;
+  pega_status status = read_sizes(PEGA_QWEN35_PREFILL_EXPLAIN, &args[1], &args[0],
+                                  pega_gdr_is_true(&args[5]), false, &call, error);
+  return status == PEGA_OK ? pega_prefill_explain(&call, result, error) : status;
+}
+
+/* --- making them --- */
+
+static const pega_signature plain_signature =
+    PEGA_GDR_SIGNATURE(plain_params, PEGA_SIGNATURE_SAME_DEVICE, PEGA_TYPE_NONE);
+static const pega_signature projected_signature =
+    PEGA_GDR_SIGNATURE(projected_params, PEGA_SIGNATURE_SAME_DEVICE, PEGA_TYPE_NONE);
+static const pega_signature workspace_signature =
+    PEGA_GDR_SIGNATURE(workspace_params, 0, PEGA_TYPE_INT);
+static const pega_signature explain_signature =
+    PEGA_GDR_SIGNATURE(explain_params, 0, PEGA_TYPE_ARRAY);
+
+pega_status pega_prefill_functions(pega_status (*add)(pega_function *function, pega_error *error),
+                                   pega_error *error) {
+  static const struct {
+    const char *name, *doc;
+    const pega_signature *signature;
+    pega_call call;
+    pega_prepare prepare;
+  } made[] = {
+      {PEGA_QWEN35_PREFILL,
+       "The gated delta rule over whole sequences: S <- exp(g) S; u = beta (v - S^T k); S <- S + k "
+       "u^T; o = scale S^T q. Runs where the tensors are; on CUDA tensors on the current stream.",
+       &plain_signature, call_plain, pega_prefill_prepare},
+      {PEGA_QWEN35_PREFILL_PROJECTED,
+       "The gated delta rule over whole sequences from the projections: q and k are normalised, g = "
+       "-exp(a_log) softplus(a + dt_bias), beta = sigmoid(b). Runs where the tensors are.",
+       &projected_signature, call_projected, pega_prefill_prepare},
+      {PEGA_QWEN35_PREFILL_WORKSPACE, "Bytes of workspace that a prefill of these sizes wants.",
+       &workspace_signature, call_workspace, NULL},
+      {PEGA_QWEN35_PREFILL_EXPLAIN,
+       "The implementations of a prefill in the order in which they are asked, and which is taken.",
+       &explain_signature, call_explain, NULL},
+  };
+  pega_status status = PEGA_OK;
+  for (size_t i = 0; i < sizeof made / sizeof *made && status == PEGA_OK; ++i) {
+    pega_function_options options = PEGA_FUNCTION_OPTIONS_INIT;
+    pega_function *function;
+    options.name = made[i].name;
+    options.doc = made[i].doc;
+    options.signature = made[i].signature;
+    options.call = made[i].call;
+    status = pega_function_create(&options, &function, error);
+    if (status != PEGA_OK) break;
+    if (made[i].prepare != NULL) pega_function_set_prepare(function, made[i].prepare);
+    status = add(function, error);
+    pega_function_release(function);
+  }
+  return status;
+}

@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A prefill on a GPU: which kernels are launched, on which parts of the workspace. */
+#include <inttypes.h>
+
+#include "cuda/kernel.h"
+#include "cuda/scratch.h"
+#include "ops/qwen35/chunk_solve.h"
+#include "ops/qwen35/prefill.h"
+#include "ops/qwen35/stages.h"
+
+/* --- the kernels --- */
+
+enum { kPrepare, kNormalize, kChunk, kScan, kRecurrent, kNumKernels };
+#define TRITON "pegainfer.triton_cubin.qwen35.gated_delta_rule_prefill_"
+#define CUDA "pegainfer.cuda_cubin.qwen35.gated_delta_rule_prefill_"
+#define SIZES "#num_tokens #num_sequences #cu_seqlens_bits #num_key_heads #num_value_heads "
+static pega_kernel_slot slots[kNumKernels] = {
+    [kPrepare] = {TRITON "prepare", NULL,
+                  "*qkv_ptr *b_ptr *a_ptr *dt_bias_ptr *a_log_ptr *q_out_ptr *k_out_ptr *g_out_ptr "
+                  "*beta_out_ptr #num_tokens #num_key_heads #num_value_heads #qkv_dim ~stream",
+                  NULL},
+    [kNormalize] = {TRITON "normalize", NULL,
+                    "*q_ptr *k_ptr *q_out_ptr *k_out_ptr #num_tokens #num_key_heads ~stream", NULL},
+    [kChunk] = {TRITON "chunk", NULL,
+                "*q_ptr *k_ptr *v_ptr *g_ptr *beta_ptr ?cu_seqlens_ptr *w_ptr *u_ptr *p_ptr "
+                "*g_cumsum_ptr " SIZES "#v_stride ~stream",
+                NULL},
+    [kScan] =
+        {TRITON "scan", NULL,
+         "*q_ptr *k_ptr *w_ptr *u_ptr *p_ptr *g_cumsum_ptr ?initial_state_ptr ?cu_seqlens_ptr "
+         "*output_ptr ?final_state_ptr " SIZES "%scale ~stream",
+         NULL},
+    [kRecurrent] = {CUDA "recurrent", NULL,
+                    "*q_ptr *k_ptr *v_ptr *g_ptr *beta_ptr ?initial_state_ptr ?cu_seqlens_ptr "
+                    "*output_ptr ?final_state_ptr " SIZES "#v_stride %scale ~stream",
+                    NULL},
+};
+
+pega_kernel_slot *pega_prefill_kernel_slot(const char *name) {
+  for (int i = 0; i < kNumKernels; ++i) {
+    if (strcmp(slots[i].name, name) == 0) return &slots[i];
+  }
+  return NULL;
+}
+
+/* --- the workspace --- */
+
+/* Hands out parts of a workspace; with a NULL base it only counts. */
+typedef struct parts {
+  char *base;
+  int64_t used;
+} parts;
+
+static void *take(parts *workspace, int64_t bytes) {
+  void *part = workspace->base == NULL ? NULL : workspace->base + workspace->used;
+  const int64_t unit = kGdrWorkspaceAlignment;
+  workspace->used += (bytes + unit - 1) / unit * unit;
+  return part;
+}
+
+/* Kernels that walk over the chunks of a sequence and head keep descriptors in global scratch: of this
+ * many bytes, with room to spare, over all CTAs of a head. */
+enum { kHeadScratch = 4096 };
+
+static int64_t head_scratch(const pega_prefill *call) {
+  return call->shape.num_sequences * call->shape.num_value_heads * kHeadScratch;
+}
+
+/* What every kernel works on in the end: normalised, with gates. */
+typedef struct inputs {
+  const void *q, *k, *g, *beta;
+} inputs;
+
+static int64_t rows(const pega_prefill *call) {
+  return call->shape.num_tokens * call->shape.num_value_heads;
+}
+
+static inputs take_inputs(const pega_prefill *call, parts *workspace) {
+  inputs in = {call->in.q, call->in.k, call->in.g, call->in.beta};
+  const int64_t keys = call->shape.num_tokens * call->shape.num_key_heads * kGdrHeadSize;
+  if (call->in.normalize) {
+    in.q = take(workspace, keys * 2);
+    in.k = take(workspace, keys * 2);
+  }
+  if (call->in.projected) {
+    in.g = take(workspace, rows(call) * 4);
+    in.beta = take(workspace, rows(call) * 4);
+  }
+  return in;
+}
+
+/* --- launches --- */
+
+typedef struct launcher {
+  const pega_prefill *call;
+  void *stream;
+  pega_given_scratch scratch;
+} launcher;
+
+#define P(pointer) pega_value_pointer(pointer)
+#define I(number) pega_value_int(number)
+#define F(number) pega_value_float((double)(number))
+
+static pega_status start(const pega_prefill *call, launcher *out, pega_error *error) {
+  out->call = call;
+  out->scratch = (pega_given_scratch){NULL, 0};
+  return pega_stream_get((DLDevice){kDLCUDA, call->device}, &out->stream, error);
+}
+
+static pega_status launch(const launcher *with, pega_kernel_slot *slot, const pega_value *args,
+                          pega_error *error) {
+  return pega_kernel_slot_launch(slot, with->call->function, args, with->call->device,
+                                 with->scratch.memory == NULL ? NULL : &with->scratch, error);
+}
+
+static pega_status prepare_inputs(const launcher *with, const inputs *in, pega_error *error) {
+  const pega_prefill *call = with->call;
+  const pega_gdr_shape *shape = &call->shape;
+  if (shape->num_tokens == 0 || !call->in.normalize) return PEGA_OK;
+  if (call->in.projected) {
+    const pega_value args[] = {
+        P(call->in.q),
+        P(call->in.b),
+        P(call->in.a),
+        P(call->in.dt_bias),
+        P(call->in.a_log),
+        P(in->q),
+        P(in->k),
+        P(in->g),
+        P(in->beta),
+        I(shape->num_tokens),
+        I(shape->num_key_heads),
+        I(shape->num_value_heads),
+        I(call->in.qk_stride),
+        P(with->stream),
+    };
+    return launch(with, &slots[kPrepare], args, error);
+  }
+  const pega_value args[] = {P(call->in.q),  P(call->in.k),        P(in->q),
+                             P(in->k),       I(shape->num_tokens), I(shape->num_key_heads),
+                             P(with->stream)};
+  return launch(with, &slots[kNormalize], args, error);
+}
+
+/* --- chunked: two launches --- */
+
+typedef struct chunked {
+  inputs in;
+  void *w, *u, *p, *g_cumsum, *scratch;
+} chunked;
+
+static chunked take_chunked(const pega_prefill *call, parts *workspace) {
+  chunked out;
+  out.in = take_inputs(call, workspace);
+  out.w = take(workspace, rows(call) * kGdrHeadSize * 2);
+  out.u = take(workspace, rows(call) * kGdrHeadSize * 2);
+  out.p = take(workspace, rows(call) * kGdrChunk * 2);
+  out.g_cumsum = take(workspace, rows(call) * 4);
+  out.scratch = take(workspace, head_scratch(call));
+  return out;
+}
+
+int64_t pega_prefill_chunked_workspace(const pega_prefill *call) {
+  parts workspace = {NULL, 0};
+  (void)take_chunked(call, &workspace);
+  return workspace.used;
+}
+
+pega_status pega_prefill_chunked(const pega_prefill *call, void *memory, pega_error *error) {
+  const pega_gdr_shape *shape = &call->shape;
+  parts workspace = {memory, 0};
+  const chunked at = take_chunked(call, &workspace);
+  launcher with;
+  pega_status status = start(call, &with, error);
+  if (status == PEGA_OK) status = prepare_inputs(&with, &at.in, error);
+  if (status == PEGA_OK && shape->num_tokens > 0) {
+    const pega_value args[] = {
+        P(at.in.q),
+        P(at.in.k),
+        P(call->in.v),
+        P(at.in.g),
+        P(at.in.beta),
+        P(call->cu_seqlens),
+        P(at.w),
+        P(at.u),
+        P(at.p),
+        P(at.g_cumsum),
+        I(shape->num_tokens),
+        I(shape->num_sequences),
+        I(call->cu_seqlens_bits),
+        I(shape->num_key_heads),
+        I(shape->num_value_heads),
+        I(call->in.v_stride),
+        P(with.stream),
+    };
+    status = launch(&with, &slots[kChunk], args, error);
+  }
+  if (status != PEGA_OK) return status;
+  const pega_value args[] = {
+      P(at.in.q),
+      P(at.in.k),
+      P(at.w),
+      P(at.u),
+      P(at.p),
+      P(at.g_cumsum),
+      P(call->initial_state),
+      P(call->cu_seqlens),
+      P(call->output),
+      P(call->final_state),
+      I(shape->num_tokens),
+      I(shape->num_sequences),
+      I(call->cu_seqlens_bits),
+      I(shape->num_key_heads),
+      I(shape->num_value_heads),
+      F(call->scale),
+      P(with.stream),
+  };
+  with.scratch = (pega_given_scratch){at.scratch, (uint64_t)head_scratch(call)};
+  return launch(&with, &slots[kScan], args, error);
+}
+
+/* --- recurrent: one launch --- */
+
+int64_t pega_prefill_recurrent_workspace(const pega_prefill *call) {
+  parts workspace = {NULL, 0};
+  (void)take_inputs(call, &workspace);
+  return workspace.used;
+}
+
+pega_status pega_prefill_recurrent(const pega_prefill *call, void *memory, pega_error *error) {
+  const pega_gdr_shape *shape = &call->shape;
+  parts workspace = {memory, 0};
+  const inputs in = take_inputs(call, &workspace);
+  launcher with;
+  pega_status status = start(call, &with, error);
+  if (status == PEGA_OK) status = prepare_inputs(&with, &in, error);
+  if (status != PEGA_OK) return status;
+  const pega_value args[] = {
+      P(in.q),
+      P(in.k),
+      P(call->in.v),
+      P(in.g),
+      P(in.beta),
+      P(call->initial_state),
+      P(call->cu_seqlens),
+      P(call->output),
+      P(call->final_state),
+      I(shape->num_tokens),
+      I(shape->num_sequences),
+      I(call->cu_seqlens_bits),
+      I(shape->num_key_heads),
+      I(shape->num_value_heads),
+      I(call->in.v_stride),
+      F(call->scale),
+      P(with.stream),
+  };
+  return launch(&with, &slots[kRecurrent], args, error);
+}
+
+/* --- the seven stages --- */
+
+typedef struct staged {
+  void *q, *k, *v, *g, *beta, *g_cumsum, *a_tril, *a_inv, *w, *u, *v_new, *chunk_state, *scratch;
+} staged;
+
+static staged take_staged(const pega_prefill *call, parts *workspace) {
+  const int64_t row = rows(call) * kGdrHeadSize * 2;
+  const int64_t chunks = pega_gdr_num_chunks(call->shape.num_tokens) * call->shape.num_value_heads;
+  staged out;
+  out.q = take(workspace, row);
+  out.k = take(workspace, row);
+  out.v = take(workspace, row);
+  out.g = take(workspace, rows(call) * 4);
+  out.beta = take(workspace, rows(call) * 4);
+  out.g_cumsum = take(workspace, rows(call) * 4);
+  out.a_tril = take(workspace, rows(call) * kGdrChunk * 4);
+  out.a_inv = take(workspace, rows(call) * kGdrChunk * 2);
+  out.w = take(workspace, row);
+  out.u = take(workspace, row);
+  out.v_new = take(workspace, row);
+  out.chunk_state = take(workspace, chunks * kGdrStateSize * 4);
+  out.scratch = take(workspace, head_scratch(call));
+  return out;
+}
+
+int64_t pega_prefill_stages_workspace(const pega_prefill *call) {
+  parts workspace = {NULL, 0};
+  (void)take_staged(call, &workspace);
+  return workspace.used;
+}
+
+static pega_status launch_stage(const launcher *with, pega_gdr_stage stage, const pega_value *args,
+                                pega_error *error) {
+  return launch(with, pega_gdr_stages[stage].slot, args, error);
+}
+
+pega_status pega_prefill_stages(const pega_prefill *call, void *memory, pega_error *error) {
+  const pega_gdr_shape *shape = &call->shape;
+  const pega_value tokens = I(shape->num_tokens);
+  const pega_value heads = I(shape->num_value_heads);
+  parts workspace = {memory, 0};
+  const staged at = take_staged(call, &workspace);
+  launcher with;
+  pega_status status = start(call, &with, error);
+  const pega_value stream = P(with.stream);
+  if (status == PEGA_OK && shape->num_tokens > 0) {
+    const pega_value prepare[] = {P(call->in.q),
+                                  P(call->in.b),
+                                  P(call->in.a),
+                                  P(call->in.dt_bias),
+                                  P(call->in.a_log),
+                                  P(at.q),
+                                  P(at.k),
+                                  P(at.v),
+                                  P(at.g),
+                                  P(at.beta),
+                                  I(shape->num_key_heads),
+                                  heads,
+                                  I(call->in.qk_stride),
+                                  tokens,
+                                  stream};
+    const pega_value cumsum[] = {P(at.g), P(at.g_cumsum), tokens, heads, stream};
+    const pega_value a[] = {P(at.k), P(at.g_cumsum), P(at.beta), P(at.a_tril),
+                            tokens,  heads,          stream};
+    const pega_value solve[] = {P(at.a_tril), P(at.a_inv), tokens, heads, stream};
+    const pega_value recompute[] = {P(at.k),     P(at.v),        P(at.beta), P(at.w), P(at.u),
+                                    P(at.a_inv), P(at.g_cumsum), tokens,     heads,   stream};
+    status = launch_stage(&with, kStagePrepare, prepare, error);
+    if (status == PEGA_OK) status = launch_stage(&with, kStageCumsum, cumsum, error);
+    if (status == PEGA_OK) status = launch_stage(&with, kStageA, a, error);
+    if (status == PEGA_OK) status = launch(&with, &pega_qwen35_chunk_solve_kernel, solve, error);
+    if (status == PEGA_OK) status = launch_stage(&with, kStageRecompute, recompute, error);
+  }
+  if (status == PEGA_OK) {
+    const pega_value state[] = {P(at.k),
+                                P(at.w),
+                                P(at.u),
+                                P(at.g_cumsum),
+                                P(call->initial_state),
+                                P(at.chunk_state),
+                                P(at.v_new),
+                                P(call->final_state),
+                                tokens,
+                                heads,
+                                stream};
+    with.scratch = (pega_given_scratch){at.scratch, (uint64_t)head_scratch(call)};
+    status = launch_stage(&with, kStageState, state, error);
+    with.scratch.memory = NULL;
+  }
+  if (status == PEGA_OK && shape->num_tokens > 0) {
+    const pega_value o[] = {P(at.q),        P(at.k),         P(at.v_new), P(at.chunk_state),
+                            P(at.g_cumsum), P(call->output), tokens,      heads,
+                            F(call->scale), stream};
+    status = launch_stage(&with, kStageO, o, error);
+  }
+  return status;
+}
+
+/* --- running one --- */
+
+static pega_status refuse_capture(const pega_prefill *call, int64_t bytes, pega_error *error) {
+  pega_error_set(
+      error, PEGA_ERROR_UNAVAILABLE, NULL,
+      "%s: nothing was launched: it needs a workspace of %" PRId64
+      " bytes and the stream is being captured, during which nothing is allocated: give a "
+      "'workspace' (the capture is still valid)",
+      call->function, bytes);
+  if (error != NULL) error->code = kCudaErrorStreamCaptureUnsupported;
+  return PEGA_ERROR_UNAVAILABLE;
+}
+
+/* With the context current. */
+static pega_status run_with_pool(const pega_prefill *call,
+                                 const pega_prefill_implementation *implementation,
+                                 const pega_cuda_driver *driver, pega_cuda_device *device,
+                                 int64_t bytes, pega_error *error) {
+  void *stream;
+  pega_status status = pega_stream_get((DLDevice){kDLCUDA, call->device}, &stream, error);
+  if (status != PEGA_OK) return status;
+  int capturing = kCaptureStatusNone;
+  CUresult result = driver->cuStreamIsCapturing(stream, &capturing);
+  if (result == kCudaErrorStreamCaptureImplicit ||
+      (result == kCudaSuccess && capturing != kCaptureStatusNone)) {
+    return refuse_capture(call, bytes, error);
+  }
+  if (result != kCudaSuccess) {
+    pega_cuda_note_result(device, result, call->function);
+    return pega_cuda_fail(call->function, "cuStreamIsCapturing", result,
+                          "nothing was launched; is it a stream of this context?", error);
+  }
+  pega_scratch_memory memory;
+  status = pega_scratch_allocate(call->function, driver, device, (uint64_t)bytes,
+                                 kGdrWorkspaceAlignment, stream, &memory, error);
+  if (status != PEGA_OK) return status;
+  status = implementation->run(call, memory.address, error);
+  return pega_scratch_release(call->function, driver, device, stream, &memory, status, error);
+}
+
+pega_status pega_prefill_launch(const pega_prefill *call,
+                                const pega_prefill_implementation *implementation, void *workspace,
+                                pega_error *error) {
+  const int64_t bytes = implementation->workspace(call);
+  if (workspace != NULL || bytes == 0) return implementation->run(call, workspace, error);
+  const pega_cuda_driver *driver;
+  pega_cuda_device *device;
+  pega_cuda_guard guard;
+  pega_status status = pega_cuda_driver_get(&driver, error);
+  if (status == PEGA_OK) {
+    status = pega_cuda_device_get(driver, call->function, call->device, &device, error);
+  }
+  if (status == PEGA_OK) {
+    status = pega_cuda_enter_device(driver, call->function, device, &guard, error);
+  }
+  if (status != PEGA_OK) return status;
+  status = run_with_pool(call, implementation, driver, device, bytes, error);
+  return pega_cuda_leave(driver, call->function, &guard, status, error);
+}
+
+pega_status pega_prefill_prepare(void *self, DLDevice device, pega_error *error) {
+  (void)self;
+  pega_status status = PEGA_OK;
+  for (int i = 0; i < kNumKernels && status == PEGA_OK; ++i) {
+    status = pega_kernel_slot_prepare(&slots[i], device, error);
+  }
+  for (int i = 0; i < kNumStages && status == PEGA_OK; ++i) {
+    status = pega_kernel_slot_prepare(pega_gdr_stages[i].slot, device, error);
+  }
+  if (status != PEGA_OK) return status;
+  return pega_kernel_slot_prepare(&pega_qwen35_chunk_solve_kernel, device, error);
+}
