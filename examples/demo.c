@@ -63,7 +63,7 @@ static pega_status show_what_is_here(pega_tvm_ffi *runtime, pega_tvm_ffi_module 
 
 /* The raw form takes device pointers: it is called only where it must fail before any launch. */
 static void show_gpu(void) {
-  demo_section("6. The GPU");
+  demo_section("7. The GPU");
   void *driver = dlopen("libcuda.so.1", RTLD_NOW);
   if (driver != NULL) {
     dlclose(driver);
@@ -98,6 +98,7 @@ int main(int argc, char **argv) {
   if (status == PEGA_OK) {
     demo_boundary(runtime, module);
     demo_solve();
+    demo_prefill();
     show_gpu();
   } else {
     demo_check(false, "%s", pega_error_message(&error));

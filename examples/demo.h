@@ -18,4 +18,7 @@ void demo_boundary(pega_tvm_ffi *runtime, pega_tvm_ffi_module *module);
 /** Section 5: the first kernel function on tensors of real shape, against fp64. */
 void demo_solve(void);
 
+/** Section 6: a whole prefill and decode steps after it, on the CPU and on a GPU, against fp64. */
+void demo_prefill(void);
+
 #endif /* PEGA_EXAMPLES_DEMO_H_ */
