@@ -115,7 +115,8 @@ PEGA_API int gated_delta_rule_prefill_chunk_prepare_cuda(
     int32_t seq_len, void *stream);
 
 /**
- * \brief Prefix sums of the log gates, restarted at each chunk of 64 tokens.
+ * \brief Prefix sums of the log gates, restarted at each chunk of 64 tokens. Gates below -128, whose
+ *        exp() is 0 in fp32, count as -128.
  * \param g_in fp32 [T, HV].
  * \param g_out fp32 [T, HV]: G.
  */

@@ -14,6 +14,9 @@
  * 16 bits. Value head h uses key head h / (HV / HK). The state of a head is fp32 [128 keys, 128
  * values]. All arithmetic is fp32; a bf16 result is rounded once, to nearest, ties to even.
  *
+ * Inf and NaN are not trapped. They stay within their head and its later tokens, but for those of
+ * v: in the chunked form the outputs of up to seven tokens before may be lost with them.
+ *
  * No function here checks what it is given beyond what its comment says, allocates, or keeps
  * anything between calls. Arrays need no alignment beyond that of their elements. Results do not
  * depend on the number of threads.
@@ -141,7 +144,7 @@ void pega_qwen35_chunk_prepare_cpu(const pega_qwen35_kernels *kernels, const uin
                                    float *g, float *beta, int64_t seq_len, int64_t num_key_heads,
                                    int64_t num_value_heads, int num_threads);
 
-/** \brief Prefix sums of g, begun anew with each chunk; g_cumsum may be g. */
+/** \brief Prefix sums of g, begun anew with each chunk, of gates below -128 as -128; g_cumsum may be g. */
 void pega_qwen35_chunk_cumsum_cpu(const float *g, float *g_cumsum, int64_t seq_len,
                                   int64_t num_value_heads, int num_threads);
 

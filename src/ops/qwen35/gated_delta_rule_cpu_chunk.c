@@ -3,10 +3,6 @@
 
 #include "ops/qwen35/gated_delta_rule_cpu_kernels.h"
 
-/* Each of these stands for itself and for what a gate below it would do: exp of it is 0 in fp32, so
- * no weight across it is anything but 0. Sums of 64 stay small enough for a double to carry them to
- * 12 digits behind the point, and so the weights between tokens that follow it. */
-static const float kMinGate = -128.0f;
 /* Keeps the difference of two infinite sums from being NaN; NaN itself stays. */
 static const float kMinGateSum = -1e30f;
 
@@ -22,7 +18,7 @@ void pega_qwen35_sum_gates(pega_qwen35_chunk_gates *gates, const float *g, int64
   double sum = 0.0;
   for (int i = 0; i < num_rows; i++) {
     const float gate = g[i * stride];
-    sum += (double)(gate < kMinGate ? kMinGate : gate);
+    sum += (double)(gate < PEGA_QWEN35_MIN_GATE ? PEGA_QWEN35_MIN_GATE : gate);
     gates->high[i] = (float)sum;
     gates->low[i] = (float)(sum - (double)gates->high[i]);
   }

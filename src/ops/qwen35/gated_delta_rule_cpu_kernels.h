@@ -18,6 +18,11 @@
  * fit the first-level cache. All other matrices have rows of 128.
  */
 
+/* Stands for itself and for what a gate below it would do: exp of it is 0 in fp32, so no weight across
+ * it is anything but 0. Sums of 64 stay small enough for a double to carry them to 12 digits behind the
+ * point, and so the weights between tokens that follow it. The GPU's kernels have the same. */
+#define PEGA_QWEN35_MIN_GATE -128.0f
+
 enum {
   kChunk = 64, /* tokens of a chunk */
   kDim = 128,  /* numbers in a row of q, k, v */

@@ -80,21 +80,20 @@ static TARGET __attribute__((noinline)) vec NAME(exp)(vec x) {
 
 /* ---- Products ---- */
 
+/* Each pair of rows (r, j) with j < r, row after row */
+#define PAIRS_TO_3(X) X(1, 0) X(2, 0) X(2, 1) X(3, 0) X(3, 1) X(3, 2)
+#define PAIRS_OF_4(X) X(4, 0) X(4, 1) X(4, 2) X(4, 3)
+#define PAIRS_OF_5(X) X(5, 0) X(5, 1) X(5, 2) X(5, 3) X(5, 4)
+#define PAIRS_OF_6(X) X(6, 0) X(6, 1) X(6, 2) X(6, 3) X(6, 4) X(6, 5)
+#define PAIRS_OF_7(X) X(7, 0) X(7, 1) X(7, 2) X(7, 3) X(7, 4) X(7, 5) X(7, 6)
 #if defined(ROWS_8)
 #define NUM_ROWS 8
 #define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
-#define EACH_PAIR(X)                                                                              \
-  X(1, 0)                                                                                         \
-  X(2, 0)                                                                                         \
-  X(2, 1)                                                                                         \
-  X(3, 0)                                                                                         \
-  X(3, 1)                                                                                         \
-  X(3, 2) X(4, 0) X(4, 1) X(4, 2) X(4, 3) X(5, 0) X(5, 1) X(5, 2) X(5, 3) X(5, 4) X(6, 0) X(6, 1) \
-      X(6, 2) X(6, 3) X(6, 4) X(6, 5) X(7, 0) X(7, 1) X(7, 2) X(7, 3) X(7, 4) X(7, 5) X(7, 6)
+#define EACH_PAIR(X) PAIRS_TO_3(X) PAIRS_OF_4(X) PAIRS_OF_5(X) PAIRS_OF_6(X) PAIRS_OF_7(X)
 #else
 #define NUM_ROWS 4
 #define EACH_ROW(X) X(0) X(1) X(2) X(3)
-#define EACH_PAIR(X) X(1, 0) X(2, 0) X(2, 1) X(3, 0) X(3, 1) X(3, 2)
+#define EACH_PAIR(X) PAIRS_TO_3(X)
 #endif
 
 static TARGET void NAME(multiply)(float *c, const float *a, const float *b, int64_t b_stride,

@@ -96,7 +96,8 @@ static void cumsum_chunks(void *self, int64_t begin, int64_t end) {
       const tile t = tile_of(job, chunk, head);
       double sum = 0.0;
       for (int i = 0; i < t.num_rows; i++) {
-        sum += (double)job->g[t.row + i * n];
+        const float gate = job->g[t.row + i * n];
+        sum += (double)(gate < PEGA_QWEN35_MIN_GATE ? PEGA_QWEN35_MIN_GATE : gate);
         job->to_fp32[t.row + i * n] = (float)sum;
       }
     }

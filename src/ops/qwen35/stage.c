@@ -109,11 +109,9 @@ static pega_status check_alignment(const pega_stage *stage, const stage_call *ca
 
 static pega_status launch_on_tensors(const pega_stage *stage, const stage_call *call,
                                      int32_t device, pega_error *error) {
-  pega_status status = check_alignment(stage, call, error);
-  if (status != PEGA_OK || is_empty(stage, call)) return status;
   void *stream;
   /* Managed memory is used on the streams of its device. */
-  status = pega_stream_get((DLDevice){kDLCUDA, device}, &stream, error);
+  pega_status status = pega_stream_get((DLDevice){kDLCUDA, device}, &stream, error);
   if (status != PEGA_OK) return status;
   pega_value args[kMaxStageMemory + 6];
   int n = 0;
@@ -183,14 +181,15 @@ PEGA_HOT static pega_status call_tensor(void *self, const pega_value *args, int3
   call.scale = stage->has_scale ? pega_gdr_scale(&args[stage->num_memory]) : 0;
   pega_status status = read_shape(stage, args, &call, error);
   if (status == PEGA_OK) status = check_chunks(stage, args, &call, error);
-  if (status == PEGA_OK) status = check_memory(stage, &call, error);
   if (status != PEGA_OK) return status;
   const DLDevice device = pega_value_as_tensor(&args[0])->device;
   pega_gdr_place place;
   status = pega_gdr_place_of(call.function, stage->memory[0].name, device, &place, error);
-  if (status != PEGA_OK) return status;
+  if (status == PEGA_OK && place == kPlaceCuda) status = check_alignment(stage, &call, error);
+  if (status == PEGA_OK) status = check_memory(stage, &call, error);
+  if (status != PEGA_OK || is_empty(stage, &call)) return status;
   if (place == kPlaceCuda) return launch_on_tensors(stage, &call, device.device_id, error);
-  if (!is_empty(stage, &call)) stage->cpu(call.memory, &call.shape, call.scale);
+  stage->cpu(call.memory, &call.shape, call.scale);
   return PEGA_OK;
 }
 

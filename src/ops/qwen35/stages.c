@@ -208,8 +208,10 @@ const pega_stage pega_gdr_stages[kNumStages] = {
         "Splits the projections into normalised queries and keys for each value head, values, "
         "log gates and betas.",
         .has_key_heads = true),
-    [kStageCumsum] = STAGE(cumsum, PEGA_QWEN35_CHUNK_CUMSUM,
-                           "Prefix sums of the log gates, restarted at each chunk of 64 tokens.", ),
+    [kStageCumsum] = STAGE(
+        cumsum, PEGA_QWEN35_CHUNK_CUMSUM,
+        "Prefix sums of the log gates, restarted at each chunk of 64 tokens; gates below -128, whose "
+        "exp() is 0 in float32, count as -128.", ),
     [kStageA] = STAGE(a, PEGA_QWEN35_CHUNK_A,
                       "A[i,j] = beta_i exp(G_i - G_j) (k_i . k_j) for i > j within each chunk, 0 "
                       "elsewhere.", ),
