@@ -78,11 +78,41 @@ static void test_list(void **state) {
   expect(run("list"), 0, "\n" SOLVE_RAW "(a_tril_ptr: pointer", NULL);
   json_t *object = expect_json(run("list", "--json"), 0);
   assert_true(json_array_size(json_at(object, "functions")) >= 2);
-  assert_string_equal(json_text_at(object, "functions.0.name"), SOLVE);
-  assert_string_equal(json_text_at(object, "functions.0.from"), "registry");
-  assert_non_null(strstr(json_text_at(object, "functions.0.signature"), "a_inv: out Tensor"));
-  assert_true(strlen(json_text_at(object, "functions.0.doc")) > 0);
+  /* In the order of their names. */
+  assert_string_equal(json_text_at(object, "functions.5.name"), SOLVE);
+  assert_string_equal(json_text_at(object, "functions.5.from"), "registry");
+  assert_non_null(strstr(json_text_at(object, "functions.5.signature"), "a_inv: out Tensor"));
+  assert_true(strlen(json_text_at(object, "functions.5.doc")) > 0);
   json_decref(object);
+}
+
+/* How a function with implementations chooses, for devices that need not be there. */
+static void test_explain_choice(void **state) {
+  (void)state;
+  const char *const prefill = "pegainfer.qwen35.gated_delta_rule_prefill";
+  expect(run("explain", prefill), 0, "on cpu:0: T = 4096 tokens, N = 1 sequences", NULL);
+  expect(run("explain", prefill, "512", "64", "4", "8", "--device", "0"), 0,
+         "on cuda:0: T = 512 tokens, N = 64 sequences, HK = 4, HV = 8", NULL);
+  json_t *object = expect_json(run("explain", prefill, "--json"), 0);
+  assert_string_equal(json_text_at(object, "device"), "cpu:0");
+  assert_string_equal(json_text_at(object, "implementations.1.name"), "cpu_chunked");
+  assert_true(json_is_true(json_at(object, "implementations.1.taken")));
+  assert_true(json_is_integer(json_at(object, "implementations.1.workspace")));
+  assert_false(json_is_true(json_at(object, "implementations.3.taken")));
+  json_decref(object);
+  object = expect_json(run("explain", prefill, "4", "--json"), 0);
+  assert_true(json_is_true(json_at(object, "implementations.0.taken")));
+  json_decref(object);
+  object = expect_json(run("explain", prefill, "4096", "-d", "0", "--json"), 0);
+  assert_string_equal(json_text_at(object, "implementations.3.name"), "triton_chunked");
+  assert_true(json_is_true(json_at(object, "implementations.3.taken")));
+  assert_string_equal(json_text_at(object, "implementations.0.reason"), "it runs elsewhere");
+  json_decref(object);
+  expect(run("explain", prefill, "x"), 2, NULL, "expected a number of tokens, got \"x\"");
+  expect(run("explain", prefill, "1", "1", "3", "4"), 1, NULL, "HV to be a multiple of HK");
+  expect(run("explain", prefill, "-1"), 1, NULL, "num_tokens");
+  expect(run("explain", prefill, "--target", "sm_90"), 2, NULL, "not --target");
+  expect(run("explain", SOLVE, "64"), 2, NULL, "has no implementations");
 }
 
 static void test_info(void **state) {
@@ -179,11 +209,11 @@ static void test_output_fails(void **state) {
 
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_version),      cmocka_unit_test(test_help),
-      cmocka_unit_test(test_misuse),       cmocka_unit_test(test_list),
-      cmocka_unit_test(test_info),         cmocka_unit_test(test_info_not_found),
-      cmocka_unit_test(test_bench),        cmocka_unit_test(test_no_bridge),
-      cmocka_unit_test(test_output_fails),
+      cmocka_unit_test(test_version),        cmocka_unit_test(test_help),
+      cmocka_unit_test(test_misuse),         cmocka_unit_test(test_list),
+      cmocka_unit_test(test_explain_choice), cmocka_unit_test(test_info),
+      cmocka_unit_test(test_info_not_found), cmocka_unit_test(test_bench),
+      cmocka_unit_test(test_no_bridge),      cmocka_unit_test(test_output_fails),
   };
   set_pega_path(argc, argv);
   enter_folder();

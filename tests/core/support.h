@@ -30,6 +30,9 @@
 /** Exit status of a program whose tests cannot run here; its output says why after "SKIP:". */
 #define SUPPORT_SKIP 77
 
+/** Functions that the library has of its own. */
+enum { NUM_BUILTINS = 20 };
+
 #define COUNT(array) ((int32_t)(sizeof(array) / sizeof((array)[0])))
 
 /** The call succeeds; if not, the test fails with the error's text. */

@@ -406,6 +406,38 @@ static void test_symbols(void **state) {
   IS(1, gated_delta_rule_prefill_chunk_solve_cuda((const float *)(void *)(memory + 1),
                                                   (uint16_t *)(void *)(memory + 3), INT32_MIN,
                                                   INT32_MIN, memory));
+  const float *f = (const float *)(void *)(memory + 1);
+  float *o = (float *)(void *)(memory + 3);
+  const uint16_t *h = (const uint16_t *)(void *)(memory + 1);
+  uint16_t *w = (uint16_t *)(void *)(memory + 3);
+  IS(1, gated_delta_rule_prefill_chunk_prepare_cuda(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+                                                    NULL, NULL, 1, 1, 384, 1, NULL));
+  IS(1, gated_delta_rule_prefill_chunk_prepare_cuda(h, h, h, h, f, w, w, w, o, o, INT32_MIN,
+                                                    INT32_MAX, INT32_MIN, INT32_MAX, memory));
+  IS(1, gated_delta_rule_prefill_chunk_cumsum_cuda(NULL, NULL, 1, 1, NULL));
+  IS(1, gated_delta_rule_prefill_chunk_cumsum_cuda(f, o, INT32_MIN, INT32_MAX, memory));
+  IS(1, gated_delta_rule_prefill_chunk_a_cuda(NULL, NULL, NULL, NULL, 1, 1, NULL));
+  IS(1, gated_delta_rule_prefill_chunk_a_cuda(h, f, f, o, INT32_MIN, INT32_MAX, memory));
+  IS(1, gated_delta_rule_prefill_chunk_recompute_cuda(NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1,
+                                                      1, NULL));
+  IS(1, gated_delta_rule_prefill_chunk_recompute_cuda(h, h, f, w, w, h, f, INT32_MIN, INT32_MAX,
+                                                      memory));
+  IS(1, gated_delta_rule_prefill_chunk_state_cuda(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1,
+                                                  1, NULL));
+  IS(1, gated_delta_rule_prefill_chunk_state_cuda(h, h, h, f, f, o, w, o, INT32_MIN, INT32_MAX,
+                                                  memory));
+  IS(1, gated_delta_rule_prefill_chunk_o_cuda(NULL, NULL, NULL, NULL, NULL, NULL, 1, 1, 1, NULL));
+  IS(1, gated_delta_rule_prefill_chunk_o_cuda(h, h, h, f, f, w, INT32_MIN, INT32_MAX, 1, memory));
+  IS(1,
+     gated_delta_rule_decode_cuda(NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1, 1, 128, 128, NULL));
+  IS(1, gated_delta_rule_decode_cuda(h, h, h, h, f, o, w, 1, 1, 128, 128, memory));
+  IS(1, gated_delta_rule_decode_cuda(h, h, h, h, f, o, w, INT32_MIN, INT32_MAX, 127, 0, memory));
+  IS(1, gated_delta_rule_decode_batch_cuda(NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1, 1, 1, 128,
+                                           128, NULL));
+  IS(1, gated_delta_rule_decode_batch_cuda(h, h, h, h, f, (const uint64_t *)(const void *)h, w,
+                                           INT32_MIN, 1, 1, 128, 128, memory));
+  IS(1, gated_delta_rule_decode_batch_cuda(h, h, h, h, f, (const uint64_t *)(const void *)h, w, 1,
+                                           3, 2, 128, 128, memory));
   IS(PEGA_VERSION_MAJOR * 10000 + PEGA_VERSION_MINOR * 100 + PEGA_VERSION_PATCH, pega_version());
   HARMLESS((void)pega_version_string());
 }

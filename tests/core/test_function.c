@@ -412,6 +412,63 @@ static void test_refused_calls_do_not_run(void **state) {
 }
 
 /* Without a signature, values still have to be values and tensors tensors. */
+/* What a function of three saw of its arguments: the last is None where it was left out. */
+typedef struct seen {
+  int32_t num_args;
+  bool last_is_none;
+  int calls;
+} seen;
+
+static pega_status see(void *self, const pega_value *args, int32_t num_args, pega_value *result,
+                       pega_error *error) {
+  (void)result;
+  (void)error;
+  seen *out = self;
+  out->num_args = num_args;
+  out->last_is_none = num_args == 3 && args[2].kind == PEGA_NONE;
+  ++out->calls;
+  return PEGA_OK;
+}
+
+static void test_arguments_left_out(void **state) {
+  (void)state;
+  /* An optional parameter with one behind it that is not cannot be left out. */
+  const pega_param params[] = {
+      {.name = "a", .type = PEGA_TYPE_INT, .flags = PEGA_PARAM_OPTIONAL},
+      {.name = "b", .type = PEGA_TYPE_INT},
+      {.name = "c", .type = PEGA_TYPE_STRING, .flags = PEGA_PARAM_OPTIONAL}};
+  pega_signature signature;
+  pega_error error = PEGA_ERROR_INIT;
+  pega_function *function = NULL;
+  pega_function_options options = support_options("t.left_out", &signature, params, 3);
+  seen saw = {0};
+  options.call = see;
+  options.self = &saw;
+  EXPECT_OK(pega_function_create(&options, &function, &error), &error);
+  const pega_value args[] = {pega_value_none(), pega_value_int(1), pega_value_string("c"),
+                             pega_value_int(2)};
+  EXPECT_OK(pega_function_call(function, args, 3, NULL, &error), &error);
+  assert_int_equal(saw.num_args, 3);
+  assert_false(saw.last_is_none);
+  EXPECT_OK(pega_function_check(function, args, 2, &error), &error);
+  assert_int_equal(saw.calls, 1);
+  EXPECT_OK(pega_function_call(function, args, 2, NULL, &error), &error);
+  assert_int_equal(saw.num_args, 3);
+  assert_true(saw.last_is_none);
+  EXPECT_ERROR(pega_function_call(function, args, 1, NULL, &error), &error,
+               PEGA_ERROR_ARGUMENT_COUNT, "t.left_out: expected 2 to 3 arguments, got 1");
+  EXPECT_ERROR(pega_function_call(function, NULL, 0, NULL, &error), &error,
+               PEGA_ERROR_ARGUMENT_COUNT, "got 0");
+  EXPECT_ERROR(pega_function_call(function, args, 4, NULL, &error), &error,
+               PEGA_ERROR_ARGUMENT_COUNT, "got 4");
+  /* What is there is checked all the same. */
+  EXPECT_ERROR(pega_function_call(function, args + 2, 2, NULL, &error), &error, PEGA_ERROR_TYPE,
+               "'a'");
+  assert_int_equal(saw.calls, 2);
+  pega_function_release(function);
+  pega_error_clear(&error);
+}
+
 static void test_untyped_arguments_are_checked(void **state) {
   (void)state;
   float data[4];
@@ -528,6 +585,7 @@ int main(void) {
       cmocka_unit_test(test_arguments_inside_the_error),
       cmocka_unit_test(test_traceback_of_nested_calls),
       cmocka_unit_test(test_refused_calls_do_not_run),
+      cmocka_unit_test(test_arguments_left_out),
       cmocka_unit_test(test_untyped_arguments_are_checked),
       cmocka_unit_test(test_nulls),
       cmocka_unit_test(test_many_threads_call_one_function),

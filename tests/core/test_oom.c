@@ -380,13 +380,13 @@ static int first_use_of_registry(int64_t fail_at) {
   const allocations got = allocations_end();
   pega_value names = pega_value_none();
   if (status == PEGA_OK) status = pega_registry_list(&names, &error);
-  const bool both = pega_value_size(&names) == 2;
+  const bool all = pega_value_size(&names) == NUM_BUILTINS;
   pega_value_release(&names);
   pega_error_clear(&error);
   /* What stays is the registry with its functions, the same as if nothing had failed. */
-  if (status != PEGA_OK || !both || got.live != live_after_first_use) {
+  if (status != PEGA_OK || !all || got.live != live_after_first_use) {
     print_error("%s, %s names, %d blocks in place of %d\n", pega_status_name(status),
-                both ? "both" : "not both", (int)got.live, (int)live_after_first_use);
+                all ? "all" : "not all", (int)got.live, (int)live_after_first_use);
     return kWrong;
   }
   return got.failed ? kMore : kDone;
