@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# bundle.sh BUILD HOME PYTHON_FOLDER: gathers what run.sh needs from a build of the preset gpu into HOME,
-# a folder that runs wherever it is put: programs, libraries, packs, the TVM FFI wheel.
+# bundle.sh BUILD HOME PYTHON_FOLDER FLA_FOLDER: gathers what run.sh needs from a build of the preset gpu
+# into HOME, a folder that runs wherever it is put: programs, libraries, packs, the TVM FFI wheel, FLA.
 set -eu
-build=$1 home=$2 wheel=$3
+build=$1 home=$2 wheel=$3 fla=$4
 cd "$(dirname "$0")/../.."
 
 rm -rf "$home"
@@ -17,6 +17,8 @@ done
 cp -L "$build/lib/libpega_tvm_ffi.so" "$home/lib/"
 cp build/kernels/*.pegapack "$home/kernels/"
 cp -R "$wheel" "$home/python/"
+mkdir "$home/python/fla"
+cp -R "$fla/fla" "$fla/einops" "$home/python/fla/"
 
 # What the programs need beyond the C and C++ libraries; used only where the system has none.
 for file in "$home"/bin/* "$home"/lib/*.so.*; do
@@ -39,5 +41,8 @@ done | sed -n 's/^[[:space:]]*\(lib[^ ]*\) => \(\/[^ ]*\) .*/\1 \2/p' | sort -u 
         echo "pack: $(basename "$pack") $(sha256sum "$pack" | cut -c1-16)"
     done
     echo "wheel: $(basename "$wheel")"
+    for package in "$fla"/*.dist-info; do
+        echo "package: $(basename "$package" .dist-info)"
+    done
 } >"$home/INFO"
 du -sk "$home" | while read -r size path; do echo "$path: $size KiB"; done

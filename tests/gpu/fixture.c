@@ -49,12 +49,13 @@ int fixture_begin(void) {
   return 0;
 }
 
-int fixture_begin_solve(void) {
+int fixture_begin_solve(void) { return fixture_begin_with(PEGA_QWEN35_CHUNK_SOLVE_RAW); }
+
+int fixture_begin_with(const char *function) {
   int status = fixture_begin();
   if (status != 0) return status;
   pega_error error = PEGA_ERROR_INIT;
-  if (pega_function_prepare(fixture_function(PEGA_QWEN35_CHUNK_SOLVE_RAW), CUDA0, &error) ==
-      PEGA_ERROR_UNSUPPORTED) {
+  if (pega_function_prepare(fixture_function(function), CUDA0, &error) == PEGA_ERROR_UNSUPPORTED) {
     return leave_out(pega_error_message(&error));
   }
   /* Any other failure is for the tests to find. */

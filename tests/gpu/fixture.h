@@ -29,7 +29,9 @@ void fixture_gpu_ok(CUresult result, const char *call, const char *file, int lin
  */
 int fixture_begin(void);
 
-/** fixture_begin(), and the solve's kernel must be at hand. */
+/** fixture_begin(), and the kernels of this function must be at hand. */
+int fixture_begin_with(const char *function);
+/** The same for the solve. */
 int fixture_begin_solve(void);
 
 /** In a rehearsal: says what is left out, and why, and returns true. */

@@ -13,7 +13,7 @@ report=$(CDPATH='' cd -- "$2" && pwd) || exit 1
 rm -rf "${report:?}"/*
 text=$report/gpu-test.txt
 started=$(date +%s)
-budget=345 # seconds for everything
+budget=560 # seconds for everything
 passed=0 failed=0 skipped=0
 results='' reasons='' failures=''
 
@@ -44,7 +44,7 @@ LD_LIBRARY_PATH=$home/lib:$wheel/tvm_ffi/lib:$report/lib${LD_LIBRARY_PATH:+:$LD_
 export LD_LIBRARY_PATH
 export PEGA_PACK_PATH="$home/kernels/qwen35.pegapack" PEGA_TEST_KERNELS="$home/kernels"
 export PEGA_TVM_FFI_LIBRARY="$wheel/tvm_ffi/lib/libtvm_ffi.so"
-export PEGA_TEST_BRIDGE="$home/lib/libpega_tvm_ffi.so"
+export PEGA_TEST_BRIDGE="$home/lib/libpega_tvm_ffi.so" PEGA_TEST_FLA="$home/python/fla"
 export PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 
 sanitizer=
@@ -144,16 +144,24 @@ emit "pega: $("$home/bin/pega" --version 2>&1 | head -n 1)"
 
 part launch 60 "$home/bin/test_gpu_launch"
 part solve 90 "$home/bin/test_gpu_solve"
+part gdr-stages 90 "$home/bin/test_gpu_gdr_stages"
+part gdr-prefill 120 "$home/bin/test_gpu_gdr_prefill"
+part gdr-decode 60 "$home/bin/test_gpu_gdr_decode"
 part abi 60 "$home/bin/test_gpu_abi"
 part fault 60 "$home/bin/test_gpu_fault"
 part python 120 "$python" "$tests/client.py"
+part gdr-python 150 "$python" "$tests/client_gdr.py"
 part bench 120 "$home/bin/bench_launch" --json "$report/bench.json"
+part gdr-bench 130 env PEGA_FLA="$home/python/fla" PEGA_BENCH_SECONDS=115 "$python" "$tests/../../bench/prefill_gpu.py" \
+    --json "$report/gdr-bench.json"
 export PEGA_TEST_BRIEF=1
 sanitized sanitizer-control 99 60 memcheck --print-limit 2 "$home/bin/test_gpu_fault" bad-launch
-sanitized memcheck 0 90 memcheck --report-api-errors no "$home/bin/test_gpu_solve"
-sanitized racecheck 0 90 racecheck "$home/bin/test_gpu_solve"
-sanitized synccheck 0 60 synccheck "$home/bin/test_gpu_solve"
-sanitized initcheck 0 60 initcheck "$home/bin/test_gpu_solve"
+for program in solve gdr_stages gdr_prefill gdr_decode; do
+    sanitized "memcheck-$program" 0 90 memcheck --report-api-errors no "$home/bin/test_gpu_$program"
+    for tool in racecheck synccheck initcheck; do
+        sanitized "$tool-$program" 0 90 "$tool" "$home/bin/test_gpu_$program"
+    done
+done
 
 emit ""
 emit "######## what was run"

@@ -54,6 +54,7 @@ elseif(PEGA_SANITIZE)
 endif()
 
 if(no_python)
+  add_test(NAME tvm_ffi.property_gdr COMMAND sh -c "echo 'SKIP: ${no_python}'; exit 77")
   add_test(NAME tvm_ffi_bidirectional.python COMMAND sh -c "echo 'SKIP: ${no_python}'; exit 77")
   add_test(NAME tvm_ffi_bidirectional.torch COMMAND sh -c "echo 'SKIP: ${no_python}'; exit 77")
   add_test(NAME tvm_ffi.installed COMMAND sh -c "echo 'SKIP: ${no_python}'; exit 77")
@@ -66,6 +67,10 @@ else()
     COMMAND sh -c "exec \"\${PEGA_TORCH_PYTHON:-$0}\" \"$@\"" ${PEGA_PYTHON}
       ${CMAKE_CURRENT_SOURCE_DIR}/run_client.py
       ${CMAKE_CURRENT_SOURCE_DIR}/tvm_ffi_bidirectional_torch.py --need torch)
+  # Random calls of the gated delta rule; PEGA_TEST_SEED has another seed than the one it prints.
+  add_test(NAME tvm_ffi.property_gdr
+    COMMAND ${PEGA_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/run_client.py
+      ${CMAKE_CURRENT_SOURCE_DIR}/property_gdr.py --need hypothesis)
   # What is loaded here is what `cmake --install` puts into a folder.
   set(prefix ${CMAKE_CURRENT_BINARY_DIR}/installed)
   add_test(NAME tvm_ffi.install
@@ -81,6 +86,12 @@ else()
     OUTPUT_VARIABLE site_packages OUTPUT_STRIP_TRAILING_WHITESPACE)
   list(APPEND python_environment "PEGA_TEST_SITE_PACKAGES=${site_packages}")
 endif()
+set(few_examples "")
+if(PEGA_SANITIZE)
+  set(few_examples ";PEGA_TEST_EXAMPLES=24")
+endif()
+set_tests_properties(tvm_ffi.property_gdr PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 600
+  ENVIRONMENT "${python_environment};PEGA_TEST_BRIDGE=$<TARGET_LINKER_FILE:pega_tvm_ffi>${few_examples}")
 set_tests_properties(tvm_ffi_bidirectional.python tvm_ffi_bidirectional.torch PROPERTIES
   SKIP_RETURN_CODE 77 TIMEOUT 600
   ENVIRONMENT "${python_environment};PEGA_TEST_BRIDGE=$<TARGET_LINKER_FILE:pega_tvm_ffi>")

@@ -34,7 +34,9 @@ def main() -> int:
             return 77
     import pytest  # noqa: PLC0415 (only now is it known to be there)
 
-    options = ["-q", "-s", "-p", "no:cacheprovider", "--no-header"]
+    # What is needed is imported by now, its pytest plugin too: pytest warns of that.
+    options = ["-q", "-s", "-p", "no:cacheprovider", "--no-header",
+               "-W", "ignore::pytest.PytestAssertRewriteWarning"]
     return int(pytest.main([*options, arguments[0]], plugins=[Quiet()]))
 
 

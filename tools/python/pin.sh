@@ -11,6 +11,8 @@ cd "$(dirname "$0")"
 tvm_ffi_versions="0.1.0 0.1.12 0.1.15.post2"
 # The same release as Debian 12's, so that both format alike.
 clang_format_version=14.0.6
+# FLA, whose kernels the GPU tests compare with; it imports einops besides torch and triton.
+fla_core_version=0.6.0
 oldest_python=3.10
 
 pin() { # pin OUTPUT [OPTION...] < requirements
@@ -24,6 +26,7 @@ pin() { # pin OUTPUT [OPTION...] < requirements
 
 pin requirements.txt --upgrade <requirements.in
 echo "clang-format==$clang_format_version" | pin clang-format.txt --no-deps
+printf '%s\n' "fla-core==$fla_core_version" einops | pin fla.txt --no-deps
 rm -f wheels/apache-tvm-ffi-*.txt
 for version in $tvm_ffi_versions; do
     echo "apache-tvm-ffi==$version" | pin "wheels/apache-tvm-ffi-$version.txt" --no-deps
