@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The demo: an inference engine's side, written in C, and a TVM FFI artifact (example_module.c) call
- * each other; errors cross both ways; the first kernel function runs on tensors of real shape.
+ * each other; errors cross both ways; kernel functions run on tensors of real shape: a solve, a whole
+ * prefill with decode steps after it, on the CPU and where there is one on a GPU.
  * Needs no GPU. Ends with 1 if anything is not as it should be.
  */
 #include "demo.h"

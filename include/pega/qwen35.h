@@ -42,7 +42,7 @@ extern "C" {
 #define PEGA_QWEN35_PREFILL_WORKSPACE "pegainfer.qwen35.gated_delta_rule_prefill_workspace"
 /**
  * \brief How an implementation is chosen: (device, num_tokens, num_sequences, num_key_heads,
- *        num_value_heads, projected) -> array of maps, in the order in which they are asked.
+ *        num_value_heads, projected, normalize) -> array of maps, in the order in which they are asked.
  */
 #define PEGA_QWEN35_PREFILL_EXPLAIN "pegainfer.qwen35.gated_delta_rule_prefill_explain"
 /**
@@ -79,7 +79,7 @@ extern "C" {
  * passed as its 16 bits. What is written may not overlap anything else, unless a text says so. T =
  * seq_len, HK = num_key_heads, HV = num_value_heads, a multiple of HK; value head h uses key head
  * h / (HV / HK). Rows past T do not exist and are not touched. T = 0 or HV = 0 does nothing, except
- * that a state passes through. `stream` is a CUstream as a pointer, borrowed, NULL for the default
+ * that a state passes through; prepare and the decode step want HV >= 1. `stream` is a CUstream as a pointer, borrowed, NULL for the default
  * stream; launches are asynchronous. Any thread.
  *
  * Returns 0 (CUDA_SUCCESS) when launched; 1 (CUDA_ERROR_INVALID_VALUE) for a bad argument, found

@@ -14,10 +14,20 @@ enum { kSizes = 4 };
 static const int64_t usual_sizes[kSizes] = {4096, 1, 16, 32};
 static const char *const size_names[kSizes] = {"tokens", "sequences", "key heads", "value heads"};
 
+/* A form of a function on other inputs; it chooses by the same table. */
+static const char form[] = "_projected";
+
+static size_t length_without_form(const char *name) {
+  const size_t size = strlen(name);
+  const size_t end = sizeof form - 1;
+  return size > end && strcmp(name + size - end, form) == 0 ? size - end : size;
+}
+
 pega_function *cli_choice_find(const char *name) {
   char asked[PEGA_MAX_NAME + 1];
   pega_function *function = NULL;
-  const int size = snprintf(asked, sizeof asked, "%s_explain", name);
+  const int size =
+      snprintf(asked, sizeof asked, "%.*s_explain", (int)length_without_form(name), name);
   if (size < 0 || size >= (int)sizeof asked) return NULL;
   return pega_registry_get(asked, &function, NULL) == PEGA_OK ? function : NULL;
 }
@@ -103,11 +113,13 @@ cli_exit cli_choice_explain(pega_function *function, const cli_options *options,
   if (code != CLI_DONE) return code;
   DLDevice device = {kDLCPU, 0};
   if (options->has_device) device = (DLDevice){kDLCUDA, options->device};
+  const char *name = options->args[0];
+  const bool projected = length_without_form(name) < strlen(name);
   const pega_value args[] = {pega_value_device(device), pega_value_int(sizes[0]),
-                             pega_value_int(sizes[1]), pega_value_int(sizes[2]),
-                             pega_value_int(sizes[3])};
+                             pega_value_int(sizes[1]),  pega_value_int(sizes[2]),
+                             pega_value_int(sizes[3]),  pega_value_bool(projected)};
   pega_value choices = pega_value_none();
-  const pega_status status = pega_function_call(function, args, 1 + kSizes, &choices, error);
+  const pega_status status = pega_function_call(function, args, 2 + kSizes, &choices, error);
   if (status != PEGA_OK) return CLI_FAILED;
   json_t *rows = make_rows(&choices);
   pega_value_release(&choices);

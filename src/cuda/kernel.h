@@ -101,4 +101,9 @@ pega_status pega_kernel_launch(pega_kernel *kernel, const pega_value *args, pega
 pega_status pega_kernel_launch_on(pega_kernel *kernel, const pega_value *args, int32_t ordinal,
                                   const pega_given_scratch *given, pega_error *error);
 
+/* Makes sure that kernels can be launched on the stream: prepares what is not, or refuses where it is
+ * being captured. For calls of several launches, before the first. */
+pega_status pega_kernels_ready(pega_kernel *const *kernels, int count, CUstream stream,
+                               int32_t ordinal, pega_error *error);
+
 #endif /* PEGA_CUDA_KERNEL_H_ */

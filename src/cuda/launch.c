@@ -465,3 +465,20 @@ PEGA_HOT pega_status pega_kernel_launch_on(pega_kernel *kernel, const pega_value
   if (__builtin_expect(call.prepared->context == current, 1)) return launch_prepared(&call, error);
   return launch_elsewhere(&call, error);
 }
+
+pega_status pega_kernels_ready(pega_kernel *const *kernels, int count, CUstream stream,
+                               int32_t ordinal, pega_error *error) {
+  launch call = {.stream = stream};
+  CUcontext current = NULL;
+  pega_status status = pega_cuda_driver_get(&call.driver, error);
+  if (status != PEGA_OK) return status;
+  CUresult result = call.driver->cuCtxGetCurrent(&current);
+  for (int i = 0; i < count && status == PEGA_OK; ++i) {
+    call.kernel = kernels[i];
+    if (result != kCudaSuccess) {
+      return driver_failed(&call, NULL, "cuCtxGetCurrent", result, "nothing was launched", error);
+    }
+    if (find(&call, current, ordinal) == NULL) status = locate(&call, current, ordinal, error);
+  }
+  return status;
+}

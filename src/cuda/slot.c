@@ -29,11 +29,14 @@ bool pega_kernel_slot_next_param(const char **at, pega_param *out, char name[64]
   static const struct {
     char letter;
     uint32_t type, flags, alignment;
-  } letters[] = {{'*', PEGA_TYPE_POINTER, PEGA_PARAM_NONNULL, 16},
-                 {'?', PEGA_TYPE_POINTER, 0, 16},
-                 {'#', PEGA_TYPE_INT, 0, 0},
-                 {'%', PEGA_TYPE_FLOAT, 0, 0},
-                 {'~', PEGA_TYPE_STREAM, 0, 0}};
+    int64_t min, max;
+  } letters[] = {{'*', PEGA_TYPE_POINTER, PEGA_PARAM_NONNULL, 16, 0, 0},
+                 {'?', PEGA_TYPE_POINTER, 0, 16, 0, 0},
+                 {'#', PEGA_TYPE_INT, PEGA_PARAM_RANGE, 0, 0, INT32_MAX},
+                 {'^', PEGA_TYPE_INT, PEGA_PARAM_RANGE, 0, 1, 1 << 16},
+                 {'&', PEGA_TYPE_INT, 0, 0, 0, 0},
+                 {'%', PEGA_TYPE_FLOAT, 0, 0, 0, 0},
+                 {'~', PEGA_TYPE_STREAM, 0, 0, 0, 0}};
   *at += strspn(*at, " ");
   if (**at == '\0') return false;
   memset(out, 0, sizeof *out);
@@ -42,6 +45,8 @@ bool pega_kernel_slot_next_param(const char **at, pega_param *out, char name[64]
     out->type = letters[i].type;
     out->flags = letters[i].flags;
     out->alignment = letters[i].alignment;
+    out->min = letters[i].min;
+    out->max = letters[i].max;
   }
   const size_t size = strcspn(*at + 1, " ");
   memcpy(name, *at + 1, size < 63 ? size : 63);
@@ -51,18 +56,28 @@ bool pega_kernel_slot_next_param(const char **at, pega_param *out, char name[64]
   return true;
 }
 
-/* What the library launches with is in the kernel's range: both are its own. */
+/* Whether `theirs` is the same parameter as `mine` and takes all that mine lets pass: what the library's
+ * own signature has checked is not checked again. */
+static bool takes(const pega_param *theirs, const pega_param *mine) {
+  if (theirs->type != mine->type || strcmp(theirs->name, mine->name) != 0) return false;
+  if ((theirs->flags & PEGA_PARAM_NONNULL) > (mine->flags & PEGA_PARAM_NONNULL)) return false;
+  if (theirs->alignment > mine->alignment) return false;
+  if ((theirs->flags & PEGA_PARAM_RANGE) == 0) return true;
+  return (mine->flags & PEGA_PARAM_RANGE) != 0 && theirs->min <= mine->min &&
+         theirs->max >= mine->max;
+}
+
+/* Of values that the library has two or three of ('&') it passes those that the kernel was made for. */
 static bool takes_params(const pega_signature *packed, const char *params) {
   pega_param own;
   char name[64];
   int32_t i = 0;
   for (; pega_kernel_slot_next_param(&params, &own, name); ++i) {
     if (i >= packed->num_params) return false;
-    const pega_param *theirs = &packed->params[i];
-    if (theirs->type != own.type || strcmp(theirs->name, name) != 0 ||
-        (theirs->flags & PEGA_PARAM_NONNULL) > own.flags || theirs->alignment > own.alignment) {
-      return false;
-    }
+    const bool any = own.type == PEGA_TYPE_INT && (own.flags & PEGA_PARAM_RANGE) == 0;
+    pega_param theirs = packed->params[i];
+    if (any) theirs.flags &= ~PEGA_PARAM_RANGE;
+    if (!takes(&theirs, &own)) return false;
   }
   return i == packed->num_params;
 }
@@ -85,17 +100,6 @@ static void list_types(const pega_signature *signature, char *buffer, size_t cap
     pega_text_printf(&text, "%s%s: %s", i == 0 ? "" : ", ", param->name,
                      pega_type_name(param->type));
   }
-}
-
-/* Whether `theirs` is the same parameter as `mine` and takes all that mine lets pass: what the library's
- * own signature has checked is not checked again. */
-static bool takes(const pega_param *theirs, const pega_param *mine) {
-  if (theirs->type != mine->type || strcmp(theirs->name, mine->name) != 0) return false;
-  if ((theirs->flags & PEGA_PARAM_NONNULL) > (mine->flags & PEGA_PARAM_NONNULL)) return false;
-  if (theirs->alignment > mine->alignment) return false;
-  if ((theirs->flags & PEGA_PARAM_RANGE) == 0) return true;
-  return (mine->flags & PEGA_PARAM_RANGE) != 0 && theirs->min <= mine->min &&
-         theirs->max >= mine->max;
 }
 
 pega_status pega_kernel_slot_check(const pega_kernel_slot *slot, const pega_pack_function *function,
@@ -224,11 +228,8 @@ PEGA_HOT pega_status pega_kernel_slot_get(pega_kernel_slot *slot, pega_kernel **
   return status;
 }
 
-/* Where there is no driver, or no pack with the kernel yet. */
-__attribute__((cold, noinline)) static pega_status find_kernel(pega_kernel_slot *slot,
-                                                               const char *function,
-                                                               pega_kernel **out,
-                                                               pega_error *error) {
+pega_status pega_kernel_slot_find(pega_kernel_slot *slot, const char *function, pega_kernel **out,
+                                  pega_error *error) {
   pega_error why = PEGA_ERROR_INIT;
   const pega_cuda_driver *driver;
   pega_status status = pega_cuda_driver_get(&driver, &why);
@@ -247,7 +248,7 @@ PEGA_HOT pega_status pega_kernel_slot_launch(pega_kernel_slot *slot, const char 
                                              pega_error *error) {
   pega_kernel *kernel = atomic_load_explicit(&slot->kernel, memory_order_acquire);
   if (__builtin_expect(kernel == NULL || pega_cuda_driver_opened() == NULL, 0)) {
-    pega_status status = find_kernel(slot, function, &kernel, error);
+    pega_status status = pega_kernel_slot_find(slot, function, &kernel, error);
     if (status != PEGA_OK) return status;
   }
   return pega_kernel_launch_on(kernel, args, ordinal, given, error);

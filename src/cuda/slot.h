@@ -14,8 +14,8 @@ typedef struct pega_kernel_slot {
   const char *name; /* of the pack's function */
   /* The arguments that it is launched with: a signature, where a public function has the same one, else
    * their names in order with a letter before each, "*q_ptr ?slots_ptr #num_tokens %scale ~stream": '*' a
-   * pointer to memory aligned to 16 bytes, '?' one that may also be 0, '#' an integer, '%' a float, '~' the
-   * stream. */
+   * pointer to memory aligned to 16 bytes, '?' one that may also be 0, '#' an integer from 0 to INT32_MAX,
+   * '^' one from 1 to 2^16, '&' one of a few values, '%' a float, '~' the stream. */
   const pega_signature *signature;
   const char *params;
   _Atomic(struct pega_kernel *) kernel; /* a use, kept for the rest of the process */
@@ -33,6 +33,10 @@ pega_status pega_kernel_slot_get(pega_kernel_slot *slot, struct pega_kernel **ou
  * ranges no smaller and with alignments no greater. PEGA_ERROR_FORMAT with both. */
 pega_status pega_kernel_slot_check(const pega_kernel_slot *slot, const pega_pack_function *function,
                                    pega_error *error);
+
+/* The slot's kernel, the driver being open. `function` begins the text where there is none of either. */
+pega_status pega_kernel_slot_find(pega_kernel_slot *slot, const char *function,
+                                  struct pega_kernel **out, pega_error *error);
 
 /* Launches the slot's kernel on checked arguments, on the device `ordinal`, -1 where it is not known, with
  * scratch memory of the caller's where `given` is not NULL. Where there is no driver or no kernel,

@@ -108,6 +108,8 @@ static void test_explain_choice(void **state) {
   assert_true(json_is_true(json_at(object, "implementations.3.taken")));
   assert_string_equal(json_text_at(object, "implementations.0.reason"), "it runs elsewhere");
   json_decref(object);
+  expect(run("explain", "pegainfer.qwen35.gated_delta_rule_prefill_projected", "64", "-d", "0"), 0,
+         "taken only when it is asked for by name", NULL);
   expect(run("explain", prefill, "x"), 2, NULL, "expected a number of tokens, got \"x\"");
   expect(run("explain", prefill, "1", "1", "3", "4"), 1, NULL, "HV to be a multiple of HK");
   expect(run("explain", prefill, "-1"), 1, NULL, "num_tokens");

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gated delta rule from Python on a GPU: torch's CUDA tensors through tvm_ffi, beside FLA's kernels.
+"""The gated delta rule from Python on a GPU: torch's CUDA tensors through tvm_ffi, beside FLA.
 
 The bridge, which PEGA_TEST_BRIDGE names, is loaded as any artifact is. PEGA_TEST_FLA names a folder
 with FLA, whose kernels then run on the same inputs. Run by itself.
@@ -193,7 +193,8 @@ def compare(fla, inputs, what):
 @pytest.mark.parametrize("tokens", [64, 256, 1000])
 def test_beside_fla(fla, tokens, gate):
     for seed in (1, 2):
-        compare(fla, Inputs([tokens], gate=gate, seed=seed), f"g in [{gate}, 0] T={tokens} seed {seed}")
+        inputs = Inputs([tokens], gate=gate, seed=seed)
+        compare(fla, inputs, f"g in [{gate}, 0] T={tokens} seed {seed}")
 
 
 @pytest.mark.parametrize("heads", [(16, 32), (4, 8), (2, 2)])

@@ -15,7 +15,7 @@
 /** Device memory with margins; see gdr_place. */
 extern const gdr_place gdr_device_place;
 
-/** For tools that watch memory: allocations have exactly the size asked for, workspaces are not filled. */
+/** For tools that watch memory: allocations have exactly the size asked for. */
 extern bool gdr_device_exact;
 
 /** What every program does first: fixture_begin(), exactness from PEGA_TEST_BRIEF, kernels at hand. */

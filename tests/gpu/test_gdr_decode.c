@@ -347,6 +347,7 @@ static void test_wrong_slots(void **state) {
   make_call(&it, twice, 64);
   it.args.values[DECODE_CHECK] = pega_value_bool(true);
   EXPECT_ERROR(gdr_device_call(&it.args, NULL, &error), &error, PEGA_ERROR_RANGE, "slots[2] is 2");
+  pega_error_clear(&error);
   unmake_call(&it);
 }
 

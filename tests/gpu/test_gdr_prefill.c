@@ -609,8 +609,38 @@ static void test_past_31_bits(void **state) {
   if (gdr_device_exact) skip();
   if (fixture_rehearsal("long runs and more than 2^31 elements")) skip();
   run_past_31_bits("triton_chunked", 262144 + 200, 16, 64);
-  /* Token by token such a run takes long: fewer heads, so fewer elements, but all the tokens. */
-  run_past_31_bits("cuda_recurrent", 262144, 1, 2);
+  run_past_31_bits("cuda_recurrent", 262144 + 200, 16, 64);
+}
+
+/* Problems of random sizes. PEGA_TEST_SEED chooses others. */
+static void test_random_problems(void **state) {
+  (void)state;
+  enum { kProblems = 25, kMostSequences = 6 };
+  const char *text = getenv("PEGA_TEST_SEED");
+  uint64_t seed = text == NULL ? 20261122 : strtoull(text, NULL, 10);
+  printf("random problems from PEGA_TEST_SEED=%llu\n", (unsigned long long)seed);
+  for (int i = 0; i < (device.brief ? 2 : kProblems); ++i) {
+    int64_t lengths[kMostSequences];
+    const int64_t num_sequences = 1 + (int64_t)(gdr_uniform(&seed) * kMostSequences);
+    for (int64_t n = 0; n < num_sequences; ++n) {
+      const double size = gdr_uniform(&seed);
+      lengths[n] = (int64_t)(size * size * 300);
+    }
+    const int64_t key_heads = 1 + (int64_t)(gdr_uniform(&seed) * 4);
+    const gdr_options options = {
+        .num_key_heads = key_heads,
+        .num_value_heads = key_heads * (1 + (int64_t)(gdr_uniform(&seed) * 4)),
+        .lengths = lengths,
+        .num_sequences = num_sequences,
+        .lowest_gate = -10 * gdr_uniform(&seed),
+        .state_size = gdr_uniform(&seed) < 0.5 ? 0.3 : 0,
+        .seed = seed};
+    gdr_problem problem = gdr_problem_create(&options);
+    gdr_run_prefills(&device, &problem,
+                     (gdr_variation){.cu_bits = i % 2 == 0 ? 32 : 64, .workspace = i % 3 == 0},
+                     "a random problem");
+    gdr_problem_free(&problem);
+  }
 }
 
 /* A large batch of short sequences. */
@@ -658,6 +688,7 @@ int main(void) {
       cmocka_unit_test(test_refused),
       cmocka_unit_test(test_many_sequences),
       cmocka_unit_test(test_past_31_bits),
+      cmocka_unit_test(test_random_problems),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

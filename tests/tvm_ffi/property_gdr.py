@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Properties of the gated delta rule on numpy's arrays: hypothesis chooses shapes, lengths, gates.
 
-Every answer is compared with the recurrence in fp64. PEGA_TEST_SEED is the seed, a number; what fails
-is made small by hypothesis and printed, and the same seed finds it again.
+Every answer is compared with the recurrence in fp64. PEGA_TEST_SEED is the seed, a number; what
+fails is made small by hypothesis and printed, and the same seed finds it again.
 """
 
 import os
@@ -69,7 +69,7 @@ def without_ties(bits):
 
 
 class Problem:
-    """One call's inputs. `q` to `beta` are what the rule is of; the rest says how they are given."""
+    """One call's inputs. `q` to `beta` are what the rule is of; the rest: how they are given."""
 
     def __init__(self, lengths, key_heads, group, gates, betas, projected, normalize, initial,
                  scale, cu_dtype, implementation, own_workspace, random_seed):
@@ -290,10 +290,15 @@ def test_decode_is_the_recurrence(data, batch):
 @given(problems(), st.data())
 def test_wrong_lengths_are_refused(problem, data):
     """Whatever cu_seqlens holds, it is taken or refused, and nothing is written then."""
-    wrong = np.array(data.draw(st.lists(
-        st.one_of(st.integers(-3, 300), st.sampled_from([-2**31, 2**31 - 1])),
-        min_size=len(problem.lengths) + 1, max_size=len(problem.lengths) + 1)), np.int32)
-    good = wrong[0] == 0 and wrong[-1] == problem.tokens and (np.diff(wrong.astype(np.int64)) >= 0).all()
+    wrong = np.concatenate([[0], np.cumsum(problem.lengths)]).astype(np.int32)
+    for _ in range(data.draw(st.integers(1, 2))):
+        index = data.draw(st.integers(0, len(problem.lengths)))
+        wrong[index] = data.draw(st.one_of(
+            st.integers(-3, 300), st.integers(max(0, problem.tokens - 3), problem.tokens + 3),
+            st.sampled_from([-2**31, 2**31 - 1])))
+    note(f"cu_seqlens {wrong}")
+    ends = wrong.astype(np.int64)
+    good = ends[0] == 0 and ends[-1] == problem.tokens and (np.diff(ends) >= 0).all()
     output, final = problem.outputs()
     try:
         problem.run(output, final, problem.initial, wrong)

@@ -78,12 +78,6 @@ static pega_status solve_cuda_tensors(const solve_call *call, int32_t device, pe
                           name, call->seq_len, call->num_value_heads, INT32_MAX, kGpuMaxHeads);
   }
   if (call->seq_len == 0 || call->num_value_heads == 0) return PEGA_OK;
-  if ((call->a_tril | call->a_inv) % kGpuAlignment != 0) {
-    return pega_error_set(error, PEGA_ERROR_LAYOUT, NULL,
-                          "%s: a_tril at 0x%" PRIxPTR ", a_inv at 0x%" PRIxPTR
-                          ": expected addresses aligned to %d bytes on a GPU",
-                          name, call->a_tril, call->a_inv, kGpuAlignment);
-  }
   void *stream;
   /* Managed memory is used on the streams of its device. */
   pega_status status = pega_stream_get((DLDevice){kDLCUDA, device}, &stream, error);
@@ -95,6 +89,14 @@ static pega_status solve_cuda_tensors(const solve_call *call, int32_t device, pe
   return pega_kernel_slot_launch(&pega_qwen35_chunk_solve_kernel, name, args, device, NULL, error);
 }
 
+__attribute__((cold, noinline)) static pega_status misaligned(const solve_call *call,
+                                                              pega_error *error) {
+  return pega_error_set(error, PEGA_ERROR_LAYOUT, NULL,
+                        "%s: a_tril at 0x%" PRIxPTR ", a_inv at 0x%" PRIxPTR
+                        ": expected addresses aligned to %d bytes on a GPU",
+                        PEGA_QWEN35_CHUNK_SOLVE, call->a_tril, call->a_inv, kGpuAlignment);
+}
+
 PEGA_HOT static pega_status call_tensor(void *self, const pega_value *args, int32_t num_args,
                                         pega_value *result, pega_error *error) {
   (void)self;
@@ -104,10 +106,16 @@ PEGA_HOT static pega_status call_tensor(void *self, const pega_value *args, int3
   const DLTensor *a_inv = pega_value_as_tensor(&args[1]);
   const solve_call call = {(uintptr_t)pega_tensor_data(a_tril), (uintptr_t)pega_tensor_data(a_inv),
                            a_tril->shape[0], a_tril->shape[1]};
+  const int32_t where = (int32_t)a_tril->device.device_type;
+  if ((where == kDLCUDA || where == kDLCUDAManaged) &&
+      __builtin_expect((call.a_tril | call.a_inv) % kGpuAlignment != 0, 0) && call.seq_len != 0 &&
+      call.num_value_heads != 0) {
+    return misaligned(&call, error);
+  }
   pega_status status = check_memory(PEGA_QWEN35_CHUNK_SOLVE, &call, error);
   if (status != PEGA_OK) return status;
   char device[PEGA_NAME_SIZE];
-  switch ((int32_t)a_tril->device.device_type) {
+  switch (where) {
     case kDLCPU:
     case kDLCUDAHost:
       if (call.seq_len == 0 || call.num_value_heads == 0) return PEGA_OK;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The decode step: one token of each of a batch of sequences, states changed in place. */
 #include <inttypes.h>
+#include <stdlib.h>
 
 #include "core/function.h"
 #include "core/hot.h"
@@ -77,17 +78,17 @@ static pega_kernel_slot slots[kNumKernels] = {
     [kPlain] =
         {CUDA, NULL,
          "*q_ptr *k_ptr *v_ptr *g_ptr *beta_ptr *states_ptr ?slots_ptr *output_ptr #batch_size "
-         "#num_slots #slot_bits #num_key_heads #num_value_heads %scale #normalize ~stream",
+         "#num_slots &slot_bits ^num_key_heads ^num_value_heads %scale &normalize ~stream",
          NULL},
     [kProjected] = {CUDA "_projected", NULL,
                     "*qkv_ptr *b_ptr *a_ptr *dt_bias_ptr *a_log_ptr *states_ptr ?slots_ptr "
-                    "*output_ptr #batch_size #num_slots #slot_bits #num_key_heads #num_value_heads "
+                    "*output_ptr #batch_size #num_slots &slot_bits ^num_key_heads ^num_value_heads "
                     "%scale ~stream",
                     NULL},
     [kBatch] =
         {CUDA "_batch", NULL,
          "*qkv_ptr *b_proj_ptr *a_proj_ptr *dt_bias_ptr *a_log_ptr *state_ptrs_ptr *output_ptr "
-         "#batch_size #num_key_heads #num_value_heads ~stream",
+         "#batch_size ^num_key_heads ^num_value_heads ~stream",
          NULL},
 };
 
@@ -169,7 +170,7 @@ static pega_status read_slots(const pega_value *args, pega_decode *call, pega_er
 
 static pega_status check_memory(const pega_value *args, const pega_param *params,
                                 const pega_decode *call, pega_error *error) {
-  const pega_gdr_memory in = {call->function, call->place, call->device};
+  const pega_gdr_memory in = {call->function, call->place, call->device, 0};
   pega_memory memory[kBehindOutput];
   int count = 0;
   for (int arg = 0; arg < kBehindOutput; ++arg) {
@@ -181,18 +182,37 @@ static pega_status check_memory(const pega_value *args, const pega_param *params
   return pega_memory_check(call->function, memory, count, error);
 }
 
-static pega_status check_values(const pega_decode *call, pega_error *error) {
-  const pega_gdr_memory in = {call->function, call->place, call->device};
-  const pega_gdr_shape *shape = &call->shape;
-  pega_status status = PEGA_OK;
-  if (call->slots != NULL) {
-    status = pega_gdr_check_slots(&in, call->slots, call->slot_bits, shape->num_sequences,
-                                  call->num_slots, error);
-  }
-  if (status == PEGA_OK) status = pega_gdr_check_inputs(&in, &call->in, shape, error);
+/* One token and its state. */
+static pega_status check_token(const pega_decode *call, int64_t token, int64_t slot,
+                               pega_error *error) {
+  const pega_gdr_memory in = {call->function, call->place, call->device, token};
+  const int64_t size = call->shape.num_value_heads * kGdrStateSize;
+  if (slot < 0) return PEGA_OK; /* padding: nothing of it counts */
+  pega_status status = pega_gdr_check_inputs(&in, &call->in, &call->shape, 1, error);
   if (status != PEGA_OK) return status;
-  return pega_gdr_check_finite(&in, "states", call->states, 32,
-                               call->num_slots * shape->num_value_heads * kGdrStateSize, error);
+  const pega_gdr_memory of_state = {call->function, call->place, call->device, slot};
+  return pega_gdr_check_finite(&of_state, "states", call->states + slot * size, 32, size, error);
+}
+
+static pega_status check_values(const pega_decode *call, pega_error *error) {
+  const pega_gdr_memory in = {call->function, call->place, call->device, 0};
+  const int64_t batch = call->shape.num_sequences;
+  int64_t *used = NULL;
+  pega_status status = PEGA_OK;
+  if (call->slots != NULL && batch > 0) {
+    used = malloc((size_t)batch * sizeof *used);
+    if (used == NULL) {
+      return pega_error_set(error, PEGA_ERROR_OUT_OF_MEMORY, NULL, "%s: no memory to check slots",
+                            call->function);
+    }
+    status = pega_gdr_check_slots(&in, call->slots, call->slot_bits, batch, call->num_slots, used,
+                                  error);
+  }
+  for (int64_t i = 0; i < batch && status == PEGA_OK; ++i) {
+    status = check_token(call, i, used == NULL ? i : used[i], error);
+  }
+  free(used);
+  return status;
 }
 
 PEGA_HOT static pega_status run(pega_decode *call, const pega_value *args, const pega_param *params,
@@ -212,9 +232,9 @@ PEGA_HOT static pega_status run(pega_decode *call, const pega_value *args, const
   if (status == PEGA_OK && check) {
     status = check_values(call, error);
   } else if (status == PEGA_OK && call->place == kPlaceCpu && call->slots != NULL) {
-    const pega_gdr_memory in = {call->function, kPlaceCpu, 0};
+    const pega_gdr_memory in = {call->function, kPlaceCpu, 0, 0};
     status = pega_gdr_check_slots(&in, call->slots, call->slot_bits, call->shape.num_sequences,
-                                  call->num_slots, error);
+                                  call->num_slots, NULL, error);
   }
   if (status != PEGA_OK || call->shape.num_sequences == 0) return status;
   return call->place == kPlaceCpu ? pega_decode_run_cpu(call, error) : launch(call, error);
@@ -301,14 +321,14 @@ static pega_status check_pointers(const pega_memory *memory, int count, pega_err
   return PEGA_OK;
 }
 
-static pega_status check_sizes(const char *symbol, const pega_gdr_shape *shape, int32_t key_dim,
-                               int32_t val_dim, pega_error *error) {
+static pega_status check_sizes(const pega_gdr_shape *shape, int32_t key_dim, int32_t val_dim,
+                               pega_error *error) {
   if (key_dim != kGdrHeadSize || val_dim != kGdrHeadSize) {
     return pega_error_set(error, PEGA_ERROR_RANGE, NULL,
                           "key_dim is %" PRId32 ", val_dim %" PRId32 ": expected %d and %d",
                           key_dim, val_dim, kGdrHeadSize, kGdrHeadSize);
   }
-  return pega_gdr_check_shape(symbol, shape, error);
+  return pega_gdr_check_shape("the decode step", shape, error);
 }
 
 #define MEMORY(pointer, size, is_output) \
@@ -323,7 +343,7 @@ int gated_delta_rule_decode_cuda(const uint16_t *qkv, const uint16_t *b_proj,
   pega_error error;
   pega_error_init(&error);
   const pega_gdr_shape shape = {1, 1, num_key_heads, num_value_heads};
-  pega_status status = check_sizes(symbol, &shape, key_dim, val_dim, &error);
+  pega_status status = check_sizes(&shape, key_dim, val_dim, &error);
   if (status == PEGA_OK) {
     const int64_t heads = num_value_heads;
     const pega_memory memory[] = {
@@ -337,7 +357,7 @@ int gated_delta_rule_decode_cuda(const uint16_t *qkv, const uint16_t *b_proj,
     };
     status = check_pointers(memory, PEGA_GDR_COUNT(memory), &error);
     if (status == PEGA_OK) {
-      status = pega_memory_check(symbol, memory, PEGA_GDR_COUNT(memory), &error);
+      status = pega_memory_check("the decode step", memory, PEGA_GDR_COUNT(memory), &error);
     }
   }
   if (status == PEGA_OK) {
@@ -358,7 +378,7 @@ int gated_delta_rule_decode_cuda(const uint16_t *qkv, const uint16_t *b_proj,
         pega_value_float((double)PEGA_GDR_SCALE),
         P(stream),
     };
-    status = pega_kernel_slot_launch(&slots[kProjected], symbol, args, -1, NULL, &error);
+    status = pega_kernel_slot_launch(&slots[kProjected], "the decode step", args, -1, NULL, &error);
   }
   return pega_symbol_return(symbol, status, &error);
 }
@@ -373,7 +393,7 @@ int gated_delta_rule_decode_batch_cuda(const uint16_t *qkv, const uint16_t *b_pr
   pega_error error;
   pega_error_init(&error);
   const pega_gdr_shape shape = {batch_size, batch_size, num_key_heads, num_value_heads};
-  pega_status status = check_sizes(symbol, &shape, key_dim, val_dim, &error);
+  pega_status status = check_sizes(&shape, key_dim, val_dim, &error);
   if (status == PEGA_OK) {
     const int64_t rows = (int64_t)batch_size * num_value_heads;
     const pega_memory memory[] = {
@@ -387,7 +407,7 @@ int gated_delta_rule_decode_batch_cuda(const uint16_t *qkv, const uint16_t *b_pr
     };
     status = check_pointers(memory, PEGA_GDR_COUNT(memory), &error);
     if (status == PEGA_OK) {
-      status = pega_memory_check(symbol, memory, PEGA_GDR_COUNT(memory), &error);
+      status = pega_memory_check("the decode step", memory, PEGA_GDR_COUNT(memory), &error);
     }
   }
   if (status == PEGA_OK && batch_size > 0) {
@@ -395,7 +415,7 @@ int gated_delta_rule_decode_batch_cuda(const uint16_t *qkv, const uint16_t *b_pr
         P(qkv),    P(b_proj),     P(a_proj),        P(dt_bias),         P(a_log),  P(state_ptrs),
         P(output), I(batch_size), I(num_key_heads), I(num_value_heads), P(stream),
     };
-    status = pega_kernel_slot_launch(&slots[kBatch], symbol, args, -1, NULL, &error);
+    status = pega_kernel_slot_launch(&slots[kBatch], "the decode step", args, -1, NULL, &error);
   }
   return pega_symbol_return(symbol, status, &error);
 }

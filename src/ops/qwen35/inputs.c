@@ -60,17 +60,17 @@ PEGA_HOT pega_status pega_gdr_read_inputs(const char *function, const pega_value
 }
 
 static pega_status check_projected(const pega_gdr_memory *in, const pega_gdr_inputs *inputs,
-                                   const pega_gdr_shape *shape, pega_error *error) {
+                                   const pega_gdr_shape *shape, int64_t count, pega_error *error) {
   const int64_t heads = shape->num_value_heads;
-  const int64_t rows = shape->num_tokens * heads;
+  const int64_t first = in->first_row;
   const struct {
     const char *name;
     const void *values;
     int bits;
     int64_t count;
-  } all[] = {{"qkv", inputs->q, 16, shape->num_tokens * inputs->qk_stride},
-             {"b", inputs->b, 16, rows},
-             {"a", inputs->a, 16, rows},
+  } all[] = {{"qkv", inputs->q + first * inputs->qk_stride, 16, count * inputs->qk_stride},
+             {"b", inputs->b + first * heads, 16, count * heads},
+             {"a", inputs->a + first * heads, 16, count * heads},
              {"dt_bias", inputs->dt_bias, 16, heads},
              {"a_log", inputs->a_log, 32, heads}};
   pega_status status = PEGA_OK;
@@ -82,24 +82,28 @@ static pega_status check_projected(const pega_gdr_memory *in, const pega_gdr_inp
 }
 
 pega_status pega_gdr_check_inputs(const pega_gdr_memory *in, const pega_gdr_inputs *inputs,
-                                  const pega_gdr_shape *shape, pega_error *error) {
-  if (inputs->projected) return check_projected(in, inputs, shape, error);
-  const int64_t tokens = shape->num_tokens;
+                                  const pega_gdr_shape *shape, int64_t count, pega_error *error) {
+  if (count == 0) return PEGA_OK;
+  if (inputs->projected) return check_projected(in, inputs, shape, count, error);
+  const int64_t first = in->first_row;
+  const int64_t heads = shape->num_value_heads;
   const int64_t key_heads = shape->num_key_heads;
-  const int64_t keys = tokens * inputs->qk_stride;
-  pega_status status = pega_gdr_check_gates(in, inputs->g, tokens, shape->num_value_heads, error);
+  const uint16_t *q = inputs->q + first * inputs->qk_stride;
+  const uint16_t *k = inputs->k + first * inputs->qk_stride;
+  const uint16_t *v = inputs->v + first * inputs->v_stride;
+  const int64_t keys = count * inputs->qk_stride;
+  pega_status status = pega_gdr_check_gates(in, inputs->g + first * heads, count, heads, error);
   if (status == PEGA_OK) {
-    status = pega_gdr_check_betas(in, inputs->beta, tokens, shape->num_value_heads, error);
+    status = pega_gdr_check_betas(in, inputs->beta + first * heads, count, heads, error);
   }
-  if (status == PEGA_OK) status = pega_gdr_check_finite(in, "q", inputs->q, 16, keys, error);
-  if (status == PEGA_OK) status = pega_gdr_check_finite(in, "k", inputs->k, 16, keys, error);
+  if (status == PEGA_OK) status = pega_gdr_check_finite(in, "q", q, 16, keys, error);
+  if (status == PEGA_OK) status = pega_gdr_check_finite(in, "k", k, 16, keys, error);
   if (status == PEGA_OK) {
-    status = pega_gdr_check_finite(in, "v", inputs->v, 16, tokens * inputs->v_stride, error);
+    status = pega_gdr_check_finite(in, "v", v, 16, count * inputs->v_stride, error);
   }
   if (status != PEGA_OK || inputs->normalize) return status;
-  status = pega_gdr_check_norms(in, "q", inputs->q, tokens, key_heads, error);
-  if (status == PEGA_OK)
-    status = pega_gdr_check_norms(in, "k", inputs->k, tokens, key_heads, error);
+  status = pega_gdr_check_norms(in, "q", q, count, key_heads, error);
+  if (status == PEGA_OK) status = pega_gdr_check_norms(in, "k", k, count, key_heads, error);
   return status;
 }
 
@@ -112,7 +116,9 @@ pega_status pega_gdr_read_memory(const pega_gdr_memory *in, const pega_param *pa
   out->bytes = tensor == NULL ? 0 : pega_tensor_num_bytes(tensor);
   out->output = (param->flags & PEGA_PARAM_OUTPUT) != 0;
   out->in_place = (int8_t)in_place;
-  if (in->place != kPlaceCuda || !wide || out->begin % kGdrAlignment == 0) return PEGA_OK;
+  if (in->place != kPlaceCuda || !wide || out->bytes == 0 || out->begin % kGdrAlignment == 0) {
+    return PEGA_OK;
+  }
   return pega_error_set(error, PEGA_ERROR_LAYOUT, NULL,
                         "%s: '%s' at 0x%" PRIxPTR
                         ": expected an address aligned to %d bytes on a GPU",

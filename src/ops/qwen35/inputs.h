@@ -6,8 +6,6 @@
 #include "ops/memory.h"
 #include "ops/qwen35/values.h"
 
-enum { kGdrNumInputs = 5 }; /* arguments, in either form */
-
 typedef struct pega_gdr_inputs {
   bool projected;            /* from qkv, b, a, dt_bias, a_log; else from q, k, v, g, beta */
   bool normalize;            /* q and k have to be normalised; true where projected */
@@ -24,9 +22,9 @@ typedef struct pega_gdr_inputs {
 pega_status pega_gdr_read_inputs(const char *function, const pega_value *args,
                                  pega_gdr_inputs *inputs, pega_gdr_shape *shape, pega_error *error);
 
-/* The check mode's look at them. */
+/* The check mode's look at `count` tokens of them from in->first_row on. */
 pega_status pega_gdr_check_inputs(const pega_gdr_memory *in, const pega_gdr_inputs *inputs,
-                                  const pega_gdr_shape *shape, pega_error *error);
+                                  const pega_gdr_shape *shape, int64_t count, pega_error *error);
 
 /* A tensor argument's memory, or NULL for None. */
 void *pega_gdr_data(const pega_value *value);

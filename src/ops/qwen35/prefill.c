@@ -115,7 +115,7 @@ static pega_status check_states(const pega_prefill *call, const char *name, cons
 static pega_status check_memory(const pega_value *args, int32_t workspace_arg,
                                 const pega_param *params, const pega_prefill *call,
                                 pega_error *error) {
-  const pega_gdr_memory in = {call->function, call->place, call->device};
+  const pega_gdr_memory in = {call->function, call->place, call->device, 0};
   const int32_t which[] = {0, 1, 2, 3, 4, kInitial, kSeqlens, kOutput, kFinal, workspace_arg};
   enum { kCount = sizeof which / sizeof *which, kInitialHere = 5 };
   pega_memory memory[kCount];
@@ -130,14 +130,15 @@ static pega_status check_memory(const pega_value *args, int32_t workspace_arg,
 }
 
 static pega_status check_values(const pega_prefill *call, pega_error *error) {
-  const pega_gdr_memory in = {call->function, call->place, call->device};
+  const pega_gdr_memory in = {call->function, call->place, call->device, 0};
   const pega_gdr_shape *shape = &call->shape;
   pega_status status = PEGA_OK;
   if (call->cu_seqlens != NULL) {
     status = pega_gdr_check_seqlens(&in, call->cu_seqlens, call->cu_seqlens_bits,
                                     shape->num_sequences, shape->num_tokens, error);
   }
-  if (status == PEGA_OK) status = pega_gdr_check_inputs(&in, &call->in, shape, error);
+  if (status == PEGA_OK)
+    status = pega_gdr_check_inputs(&in, &call->in, shape, shape->num_tokens, error);
   if (status != PEGA_OK || call->initial_state == NULL) return status;
   return pega_gdr_check_finite(&in, "initial_state", call->initial_state, 32,
                                shape->num_sequences * shape->num_value_heads * kGdrStateSize,
@@ -146,20 +147,13 @@ static pega_status check_values(const pega_prefill *call, pega_error *error) {
 
 /* --- the workspace --- */
 
-/* With room to align it, so that a caller need not. */
-static int64_t wanted_bytes(const pega_prefill *call,
-                            const pega_prefill_implementation *implementation) {
-  const int64_t bytes = implementation->workspace(call);
-  return bytes == 0 ? 0 : bytes + kGdrWorkspaceAlignment;
-}
-
 static pega_status read_workspace(const pega_value *value, const pega_prefill *call,
                                   const pega_prefill_implementation *implementation, void **out,
                                   pega_error *error) {
   const DLTensor *tensor = pega_value_as_tensor(value);
   *out = NULL;
   if (tensor == NULL) return PEGA_OK;
-  const int64_t wanted = wanted_bytes(call, implementation);
+  const int64_t wanted = pega_prefill_workspace(call, implementation);
   if (tensor->shape[0] < wanted) {
     return pega_error_set(error, PEGA_ERROR_SHAPE, NULL,
                           "%s: 'workspace' has %" PRId64 " bytes: '%s' wants %" PRId64
@@ -182,6 +176,12 @@ PEGA_HOT static pega_status run(pega_prefill *call, const pega_value *args,
   pega_status status = read_seqlens(&args[kSeqlens], call, error);
   if (status == PEGA_OK)
     status = pega_gdr_read_inputs(call->function, args, &call->in, &call->shape, error);
+  if (status == PEGA_OK && call->shape.num_sequences == 0 && call->shape.num_tokens > 0) {
+    return pega_error_set(error, PEGA_ERROR_SHAPE, NULL,
+                          "%s: 'cu_seqlens' is for no sequence and there are %" PRId64
+                          " tokens: expected N + 1 elements, N >= 1",
+                          call->function, call->shape.num_tokens);
+  }
   if (status == PEGA_OK) {
     status = check_states(call, "initial_state", &args[kInitial], error);
   }
@@ -200,7 +200,7 @@ PEGA_HOT static pega_status run(pega_prefill *call, const pega_value *args,
   if (pega_gdr_is_true(&args[choice + 2])) {
     status = check_values(call, error);
   } else if (call->place == kPlaceCpu && call->cu_seqlens != NULL) {
-    const pega_gdr_memory in = {call->function, kPlaceCpu, 0};
+    const pega_gdr_memory in = {call->function, kPlaceCpu, 0, 0};
     status = pega_gdr_check_seqlens(&in, call->cu_seqlens, call->cu_seqlens_bits,
                                     call->shape.num_sequences, call->shape.num_tokens, error);
   }
@@ -267,6 +267,7 @@ static const pega_param explain_params[] = {
     DEVICE,
     SIZES,
     FLAG("projected", "for the form from the projections; None is False"),
+    FLAG("normalize", "as in the call; None is False"),
 };
 
 /* A call of these sizes, of which nothing but them is known. */
@@ -297,7 +298,7 @@ static pega_status call_workspace(void *self, const pega_value *args, int32_t nu
   const char *name = pega_value_as_string(&args[7], &name_size);
   const pega_prefill_implementation *implementation;
   status = pega_prefill_choose(&call, name, name_size, &implementation, error);
-  if (status == PEGA_OK) *result = pega_value_int(wanted_bytes(&call, implementation));
+  if (status == PEGA_OK) *result = pega_value_int(pega_prefill_workspace(&call, implementation));
   return status;
 }
 
@@ -306,8 +307,9 @@ static pega_status call_explain(void *self, const pega_value *args, int32_t num_
   (void)self;
   (void)num_args;
   pega_prefill call;
-  pega_status status = read_sizes(PEGA_QWEN35_PREFILL_EXPLAIN, &args[1], &args[0],
-                                  pega_gdr_is_true(&args[5]), false, &call, error);
+  pega_status status =
+      read_sizes(PEGA_QWEN35_PREFILL_EXPLAIN, &args[1], &args[0], pega_gdr_is_true(&args[5]),
+                 pega_gdr_is_true(&args[6]), &call, error);
   return status == PEGA_OK ? pega_prefill_explain(&call, result, error) : status;
 }
 

@@ -48,6 +48,10 @@ extern const int pega_num_prefill_implementations;
 pega_status pega_prefill_choose(const pega_prefill *call, const char *name, size_t name_size,
                                 const pega_prefill_implementation **out, pega_error *error);
 
+/* Bytes that a caller has to give an implementation, 0 for none. */
+int64_t pega_prefill_workspace(const pega_prefill *call,
+                               const pega_prefill_implementation *implementation);
+
 /* An array of maps, one for each implementation: name, device, how, when, taken, reason, workspace. */
 pega_status pega_prefill_explain(const pega_prefill *call, pega_value *out, pega_error *error);
 

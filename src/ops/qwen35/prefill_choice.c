@@ -2,7 +2,6 @@
 /* Which implementation a prefill takes. */
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "core/text.h"
 #include "ops/qwen35/prefill_cpu.h"
@@ -14,16 +13,16 @@ static const char *fits_all(const pega_prefill *call) {
 
 static const char *one_projected_sequence(const pega_prefill *call) {
   if (!call->in.projected) return "it begins with the projections";
-  if (call->shape.num_sequences != 1 || call->cu_seqlens != NULL) return "it takes one sequence";
+  if (call->shape.num_sequences != 1) return "it takes one sequence";
   return NULL;
 }
 
 /* Where one way becomes faster than another was measured: docs/performance.md. */
 const pega_prefill_implementation pega_prefill_implementations[] = {
-    {"cpu_recurrent", kPlaceCpu, 8, INT64_MAX, fits_all, pega_prefill_cpu_recurrent_workspace,
+    {"cpu_recurrent", kPlaceCpu, 4, 1024, fits_all, pega_prefill_cpu_recurrent_workspace,
      pega_prefill_cpu_recurrent, "token by token"},
     {"cpu_chunked", kPlaceCpu, INT64_MAX, INT64_MAX, fits_all, pega_prefill_cpu_chunked_workspace,
-     pega_prefill_cpu_chunked, "chunks of 64 tokens"},
+     pega_prefill_cpu_chunked, "chunks of 32 tokens"},
     {"cuda_recurrent", kPlaceCuda, 16, 1024, fits_all, pega_prefill_recurrent_workspace,
      pega_prefill_recurrent, "token by token, one launch"},
     {"triton_chunked", kPlaceCuda, INT64_MAX, INT64_MAX, fits_all, pega_prefill_chunked_workspace,
@@ -106,6 +105,13 @@ pega_status pega_prefill_choose(const pega_prefill *call, const char *name, size
   return pega_error_set(error, PEGA_ERROR_INTERNAL, NULL, "%s: no implementation", call->function);
 }
 
+/* With room to align it, so that a caller need not. */
+int64_t pega_prefill_workspace(const pega_prefill *call,
+                               const pega_prefill_implementation *implementation) {
+  const int64_t bytes = implementation->workspace(call);
+  return bytes == 0 ? 0 : bytes + kGdrWorkspaceAlignment;
+}
+
 /* --- explaining it --- */
 
 static pega_status explain_one(const pega_prefill_implementation *candidate,
@@ -140,7 +146,7 @@ static pega_status explain_one(const pega_prefill_implementation *candidate,
                                pega_value_bool(takes_it),
                                pega_value_string(reason),
                                candidate->place == call->place && candidate->unfit(call) == NULL
-                                   ? pega_value_int(candidate->workspace(call))
+                                   ? pega_value_int(pega_prefill_workspace(call, candidate))
                                    : pega_value_none()};
   return pega_map_create(keys, values, (int64_t)(sizeof keys / sizeof *keys), out, error);
 }

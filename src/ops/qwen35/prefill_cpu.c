@@ -3,7 +3,9 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <unistd.h>
 
+#include "core/parallel.h"
 #include "ops/qwen35/gated_delta_rule_cpu.h"
 
 static int64_t round_up(int64_t bytes) {
@@ -17,10 +19,16 @@ static int64_t gates_bytes(const pega_prefill *call) {
                             : 0;
 }
 
+/* For as many threads as the machine has processors: what a caller was told stays true whatever thread
+ * calls, and whichever processors it may run on. */
 static int64_t scratch_bytes(const pega_prefill *call, pega_qwen35_implementation how) {
   const pega_gdr_shape *shape = &call->shape;
+  const long processors = sysconf(_SC_NPROCESSORS_CONF);
+  const int threads = processors < 1                           ? 1
+                      : processors > PEGA_PARALLEL_MAX_THREADS ? PEGA_PARALLEL_MAX_THREADS
+                                                               : (int)processors;
   return (int64_t)pega_qwen35_prefill_cpu_workspace(how, shape->num_sequences, shape->num_key_heads,
-                                                    shape->num_value_heads, 0);
+                                                    shape->num_value_heads, threads);
 }
 
 static int64_t workspace_bytes(const pega_prefill *call, pega_qwen35_implementation how) {

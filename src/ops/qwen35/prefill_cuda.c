@@ -13,14 +13,14 @@
 enum { kPrepare, kNormalize, kChunk, kScan, kRecurrent, kNumKernels };
 #define TRITON "pegainfer.triton_cubin.qwen35.gated_delta_rule_prefill_"
 #define CUDA "pegainfer.cuda_cubin.qwen35.gated_delta_rule_prefill_"
-#define SIZES "#num_tokens #num_sequences #cu_seqlens_bits #num_key_heads #num_value_heads "
+#define SIZES "#num_tokens #num_sequences &cu_seqlens_bits ^num_key_heads ^num_value_heads "
 static pega_kernel_slot slots[kNumKernels] = {
     [kPrepare] = {TRITON "prepare", NULL,
                   "*qkv_ptr *b_ptr *a_ptr *dt_bias_ptr *a_log_ptr *q_out_ptr *k_out_ptr *g_out_ptr "
-                  "*beta_out_ptr #num_tokens #num_key_heads #num_value_heads #qkv_dim ~stream",
+                  "*beta_out_ptr #num_tokens ^num_key_heads ^num_value_heads #qkv_dim ~stream",
                   NULL},
     [kNormalize] = {TRITON "normalize", NULL,
-                    "*q_ptr *k_ptr *q_out_ptr *k_out_ptr #num_tokens #num_key_heads ~stream", NULL},
+                    "*q_ptr *k_ptr *q_out_ptr *k_out_ptr #num_tokens ^num_key_heads ~stream", NULL},
     [kChunk] = {TRITON "chunk", NULL,
                 "*q_ptr *k_ptr *v_ptr *g_ptr *beta_ptr ?cu_seqlens_ptr *w_ptr *u_ptr *p_ptr "
                 "*g_cumsum_ptr " SIZES "#v_stride ~stream",
@@ -91,29 +91,63 @@ static inputs take_inputs(const pega_prefill *call, parts *workspace) {
 
 /* --- launches --- */
 
+enum { kMaxLaunches = 7 };
+
 typedef struct launcher {
   const pega_prefill *call;
   void *stream;
   pega_given_scratch scratch;
+  int launched;
 } launcher;
 
 #define P(pointer) pega_value_pointer(pointer)
 #define I(number) pega_value_int(number)
 #define F(number) pega_value_float((double)(number))
 
-static pega_status start(const pega_prefill *call, launcher *out, pega_error *error) {
-  out->call = call;
-  out->scratch = (pega_given_scratch){NULL, 0};
-  return pega_stream_get((DLDevice){kDLCUDA, call->device}, &out->stream, error);
+/* Before the first launch: every kernel of the call is found and prepared, or nothing happens. */
+static pega_status start(const pega_prefill *call, pega_kernel_slot *const *needed, int count,
+                         launcher *out, pega_error *error) {
+  pega_kernel *kernels[kMaxLaunches];
+  *out = (launcher){.call = call};
+  pega_status status = pega_stream_get((DLDevice){kDLCUDA, call->device}, &out->stream, error);
+  for (int i = 0; i < count && status == PEGA_OK; ++i) {
+    status = pega_kernel_slot_find(needed[i], call->function, &kernels[i], error);
+  }
+  if (status != PEGA_OK) return status;
+  return pega_kernels_ready(kernels, count, out->stream, call->device, error);
 }
 
-static pega_status launch(const launcher *with, pega_kernel_slot *slot, const pega_value *args,
+/* A driver that takes one launch of a call and refuses the next. */
+__attribute__((cold, noinline)) static pega_status failed_midway(const launcher *with,
+                                                                 pega_status status,
+                                                                 pega_error *error) {
+  if (error == NULL) return status;
+  pega_error why = PEGA_ERROR_INIT;
+  pega_error_copy(error, &why);
+  pega_error_set(
+      error, status, NULL,
+      "%s: %d launches of this call were queued before one failed: its output, its final "
+      "state and a capture that it is in are not to be used: %s",
+      with->call->function, with->launched, pega_error_message(&why));
+  error->code = why.code;
+  pega_error_clear(&why);
+  return status;
+}
+
+static pega_status launch(launcher *with, pega_kernel_slot *slot, const pega_value *args,
                           pega_error *error) {
-  return pega_kernel_slot_launch(slot, with->call->function, args, with->call->device,
-                                 with->scratch.memory == NULL ? NULL : &with->scratch, error);
+  pega_status status =
+      pega_kernel_slot_launch(slot, with->call->function, args, with->call->device,
+                              with->scratch.memory == NULL ? NULL : &with->scratch, error);
+  if (status == PEGA_OK) {
+    ++with->launched;
+  } else if (with->launched > 0) {
+    return failed_midway(with, status, error);
+  }
+  return status;
 }
 
-static pega_status prepare_inputs(const launcher *with, const inputs *in, pega_error *error) {
+static pega_status prepare_inputs(launcher *with, const inputs *in, pega_error *error) {
   const pega_prefill *call = with->call;
   const pega_gdr_shape *shape = &call->shape;
   if (shape->num_tokens == 0 || !call->in.normalize) return PEGA_OK;
@@ -140,6 +174,18 @@ static pega_status prepare_inputs(const launcher *with, const inputs *in, pega_e
                              P(in->k),       I(shape->num_tokens), I(shape->num_key_heads),
                              P(with->stream)};
   return launch(with, &slots[kNormalize], args, error);
+}
+
+/* The kernel that makes the inputs of a call, if it needs one, then one or two others. */
+static int list_kernels(const pega_prefill *call, pega_kernel_slot *first, pega_kernel_slot *second,
+                        pega_kernel_slot *out[kMaxLaunches]) {
+  int count = 0;
+  if (call->shape.num_tokens > 0 && call->in.normalize) {
+    out[count++] = &slots[call->in.projected ? kPrepare : kNormalize];
+  }
+  if (first != NULL) out[count++] = first;
+  out[count++] = second;
+  return count;
 }
 
 /* --- chunked: two launches --- */
@@ -170,8 +216,11 @@ pega_status pega_prefill_chunked(const pega_prefill *call, void *memory, pega_er
   const pega_gdr_shape *shape = &call->shape;
   parts workspace = {memory, 0};
   const chunked at = take_chunked(call, &workspace);
+  pega_kernel_slot *needed[kMaxLaunches];
+  const int count =
+      list_kernels(call, shape->num_tokens > 0 ? &slots[kChunk] : NULL, &slots[kScan], needed);
   launcher with;
-  pega_status status = start(call, &with, error);
+  pega_status status = start(call, needed, count, &with, error);
   if (status == PEGA_OK) status = prepare_inputs(&with, &at.in, error);
   if (status == PEGA_OK && shape->num_tokens > 0) {
     const pega_value args[] = {
@@ -231,8 +280,10 @@ pega_status pega_prefill_recurrent(const pega_prefill *call, void *memory, pega_
   const pega_gdr_shape *shape = &call->shape;
   parts workspace = {memory, 0};
   const inputs in = take_inputs(call, &workspace);
+  pega_kernel_slot *needed[kMaxLaunches];
+  const int count = list_kernels(call, NULL, &slots[kRecurrent], needed);
   launcher with;
-  pega_status status = start(call, &with, error);
+  pega_status status = start(call, needed, count, &with, error);
   if (status == PEGA_OK) status = prepare_inputs(&with, &in, error);
   if (status != PEGA_OK) return status;
   const pega_value args[] = {
@@ -289,7 +340,7 @@ int64_t pega_prefill_stages_workspace(const pega_prefill *call) {
   return workspace.used;
 }
 
-static pega_status launch_stage(const launcher *with, pega_gdr_stage stage, const pega_value *args,
+static pega_status launch_stage(launcher *with, pega_gdr_stage stage, const pega_value *args,
                                 pega_error *error) {
   return launch(with, pega_gdr_stages[stage].slot, args, error);
 }
@@ -300,8 +351,10 @@ pega_status pega_prefill_stages(const pega_prefill *call, void *memory, pega_err
   const pega_value heads = I(shape->num_value_heads);
   parts workspace = {memory, 0};
   const staged at = take_staged(call, &workspace);
+  pega_kernel_slot *needed[kMaxLaunches] = {&pega_qwen35_chunk_solve_kernel};
+  for (int i = 0; i < kNumStages; ++i) needed[i + 1] = pega_gdr_stages[i].slot;
   launcher with;
-  pega_status status = start(call, &with, error);
+  pega_status status = start(call, needed, kMaxLaunches, &with, error);
   const pega_value stream = P(with.stream);
   if (status == PEGA_OK && shape->num_tokens > 0) {
     const pega_value prepare[] = {P(call->in.q),
@@ -422,9 +475,19 @@ pega_status pega_prefill_prepare(void *self, DLDevice device, pega_error *error)
   for (int i = 0; i < kNumKernels && status == PEGA_OK; ++i) {
     status = pega_kernel_slot_prepare(&slots[i], device, error);
   }
-  for (int i = 0; i < kNumStages && status == PEGA_OK; ++i) {
-    status = pega_kernel_slot_prepare(pega_gdr_stages[i].slot, device, error);
+  /* The stages run by name only: a pack may be without them. */
+  pega_error why = PEGA_ERROR_INIT;
+  pega_status stages = status;
+  for (int i = 0; i < kNumStages && stages == PEGA_OK; ++i) {
+    stages = pega_kernel_slot_prepare(pega_gdr_stages[i].slot, device, &why);
   }
-  if (status != PEGA_OK) return status;
-  return pega_kernel_slot_prepare(&pega_qwen35_chunk_solve_kernel, device, error);
+  if (stages == PEGA_OK) {
+    stages = pega_kernel_slot_prepare(&pega_qwen35_chunk_solve_kernel, device, &why);
+  }
+  if (status == PEGA_OK && stages != PEGA_OK && stages != PEGA_ERROR_UNSUPPORTED) {
+    status = stages;
+    if (error != NULL) pega_error_copy(&why, error);
+  }
+  pega_error_clear(&why);
+  return status;
 }

@@ -98,7 +98,10 @@ PEGA_HOT static pega_status call_raw(void *self, const pega_value *args, int32_t
 static pega_status check_alignment(const pega_stage *stage, const stage_call *call,
                                    pega_error *error) {
   for (int i = 0; i < stage->num_memory; ++i) {
-    if ((uintptr_t)call->memory[i] % kGdrAlignment == 0) continue;
+    if ((uintptr_t)call->memory[i] % kGdrAlignment == 0 ||
+        extent(&stage->memory[i], &call->shape) == 0) {
+      continue;
+    }
     return pega_error_set(
         error, PEGA_ERROR_LAYOUT, NULL,
         "%s: '%s' at 0x%" PRIxPTR ": expected an address aligned to %d bytes on a GPU",
@@ -236,9 +239,8 @@ static pega_status create_raw(const pega_stage *stage, pega_function_options *op
       if (stage->memory[n].output) param->flags |= PEGA_PARAM_OUTPUT;
     } else if (param->type == PEGA_TYPE_INT) {
       const bool heads = strstr(param->name, "heads") != NULL;
-      param->flags |= PEGA_PARAM_RANGE;
-      param->min = heads && stage->has_key_heads ? 1 : 0;
-      param->max = heads ? kGdrMaxHeads : INT32_MAX;
+      if (heads && !stage->has_key_heads) param->min = 0;
+      param->doc = heads ? "HK or HV, as its name says" : "T or the width of qkv, as its name says";
     }
   }
   signature.params = params;
@@ -281,7 +283,7 @@ pega_status pega_stage_functions(const pega_stage *stage,
   pega_function *function;
   pega_status status = get_raw_form(stage, &function, error);
   if (status == PEGA_OK) status = add(function, error);
-  if (status == PEGA_OK && stage->name != NULL) {
+  if (status == PEGA_OK) {
     status = create(stage, false, &function, error);
     if (status != PEGA_OK) return status;
     status = add(function, error);

@@ -175,20 +175,20 @@ static void cpu_o(void *const *m, const pega_gdr_shape *shape, float scale) {
 STAGE_SLOT(
     prepare, PEGA_QWEN35_CHUNK_PREPARE_RAW,
     "*qkv_ptr *b_proj_ptr *a_proj_ptr *dt_bias_ptr *a_log_ptr *q_out_ptr *k_out_ptr *v_out_ptr "
-    "*g_out_ptr *beta_out_ptr #num_key_heads #num_value_heads #qkv_dim #seq_len ~stream")
+    "*g_out_ptr *beta_out_ptr ^num_key_heads ^num_value_heads #qkv_dim #seq_len ~stream")
 STAGE_SLOT(cumsum, PEGA_QWEN35_CHUNK_CUMSUM_RAW,
-           "*g_in_ptr *g_out_ptr #seq_len #num_value_heads ~stream")
+           "*g_in_ptr *g_out_ptr #seq_len ^num_value_heads ~stream")
 STAGE_SLOT(a, PEGA_QWEN35_CHUNK_A_RAW,
-           "*k_ptr *g_cumsum_ptr *beta_ptr *a_tril_ptr #seq_len #num_value_heads ~stream")
+           "*k_ptr *g_cumsum_ptr *beta_ptr *a_tril_ptr #seq_len ^num_value_heads ~stream")
 STAGE_SLOT(recompute, PEGA_QWEN35_CHUNK_RECOMPUTE_RAW,
            "*k_ptr *v_ptr *beta_ptr *w_ptr *u_ptr *a_inv_ptr *g_cumsum_ptr #seq_len "
-           "#num_value_heads ~stream")
+           "^num_value_heads ~stream")
 STAGE_SLOT(state, PEGA_QWEN35_CHUNK_STATE_RAW,
            "*k_ptr *w_ptr *u_ptr *g_cumsum_ptr ?initial_state_ptr *chunk_state_ptr *v_new_ptr "
-           "?final_state_ptr #seq_len #num_value_heads ~stream")
+           "?final_state_ptr #seq_len ^num_value_heads ~stream")
 STAGE_SLOT(o, PEGA_QWEN35_CHUNK_O_RAW,
            "*q_ptr *k_ptr *v_new_ptr *chunk_state_ptr *g_cumsum_ptr *output_ptr #seq_len "
-           "#num_value_heads %scale ~stream")
+           "^num_value_heads %scale ~stream")
 
 #define STAGE(stage, tensor_name, text, ...)                                                      \
   {                                                                                               \

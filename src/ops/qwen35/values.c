@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "cuda/device.h"
@@ -91,6 +92,7 @@ typedef struct numbers {
   const char *function;
   const char *name;
   int64_t columns; /* heads */
+  int64_t first_row;
 } numbers;
 
 static float widen(uint16_t bits) {
@@ -115,7 +117,7 @@ static pega_status see_gates(void *self, const void *values, int64_t first, int6
     return pega_error_set(
         error, PEGA_ERROR_RANGE, NULL,
         "%s: g[%" PRId64 ", %" PRId64 "] is %g: expected a log gate, <= 0%s", of->function,
-        (first + i) / of->columns, (first + i) % of->columns, (double)g,
+        of->first_row + (first + i) / of->columns, (first + i) % of->columns, (double)g,
         g > 0 && g <= 1
             ? "; if these are linear gates (alpha = exp(g), as FlashInfer has them), give "
               "their logarithms"
@@ -133,8 +135,8 @@ static pega_status see_betas(void *self, const void *values, int64_t first, int6
     return pega_error_set(error, PEGA_ERROR_RANGE, NULL,
                           "%s: beta[%" PRId64 ", %" PRId64
                           "] is %g: expected 0 to 1; were they meant to go through a sigmoid?",
-                          of->function, (first + i) / of->columns, (first + i) % of->columns,
-                          (double)beta);
+                          of->function, of->first_row + (first + i) / of->columns,
+                          (first + i) % of->columns, (double)beta);
   }
   return PEGA_OK;
 }
@@ -155,16 +157,18 @@ static pega_status see_norms(void *self, const void *values, int64_t first, int6
     return pega_error_set(error, PEGA_ERROR_RANGE, NULL,
                           "%s: row [%" PRId64 ", %" PRId64
                           "] of '%s' has length %g: expected rows of length 1, or normalize = True",
-                          of->function, index / of->columns, index % of->columns, of->name,
-                          sqrt(squares));
+                          of->function, of->first_row + index / of->columns, index % of->columns,
+                          of->name, sqrt(squares));
   }
   return PEGA_OK;
 }
 
 static pega_status fail_finite(const numbers *of, int64_t index, float value, pega_error *error) {
+  char row[48] = "";
+  if (of->first_row > 0) snprintf(row, sizeof row, " from row %" PRId64 " on", of->first_row);
   return pega_error_set(error, PEGA_ERROR_RANGE, NULL,
-                        "%s: element %" PRId64 " of '%s' is %g: expected finite numbers",
-                        of->function, index, of->name, (double)value);
+                        "%s: element %" PRId64 " of '%s'%s is %g: expected finite numbers",
+                        of->function, index, of->name, row, (double)value);
 }
 
 static pega_status see_finite16(void *self, const void *values, int64_t first, int64_t count,
@@ -187,26 +191,26 @@ static pega_status see_finite32(void *self, const void *values, int64_t first, i
 
 pega_status pega_gdr_check_gates(const pega_gdr_memory *in, const float *g, int64_t rows,
                                  int64_t num_value_heads, pega_error *error) {
-  numbers of = {in->function, "g", num_value_heads};
+  numbers of = {in->function, "g", num_value_heads, in->first_row};
   return scan(in, g, 4, rows * num_value_heads, see_gates, &of, error);
 }
 
 pega_status pega_gdr_check_betas(const pega_gdr_memory *in, const float *beta, int64_t rows,
                                  int64_t num_value_heads, pega_error *error) {
-  numbers of = {in->function, "beta", num_value_heads};
+  numbers of = {in->function, "beta", num_value_heads, in->first_row};
   return scan(in, beta, 4, rows * num_value_heads, see_betas, &of, error);
 }
 
 pega_status pega_gdr_check_norms(const pega_gdr_memory *in, const char *name,
                                  const uint16_t *values, int64_t rows, int64_t num_heads,
                                  pega_error *error) {
-  numbers of = {in->function, name, num_heads};
+  numbers of = {in->function, name, num_heads, in->first_row};
   return scan(in, values, 2, rows * num_heads * kGdrHeadSize, see_norms, &of, error);
 }
 
 pega_status pega_gdr_check_finite(const pega_gdr_memory *in, const char *name, const void *values,
                                   int bits, int64_t count, pega_error *error) {
-  numbers of = {in->function, name, 1};
+  numbers of = {in->function, name, count, in->first_row};
   return scan(in, values, bits / 8, count, bits == 16 ? see_finite16 : see_finite32, &of, error);
 }
 
@@ -261,6 +265,7 @@ typedef struct slots {
   int bits;
   int64_t num_slots;
   unsigned char *seen; /* a bit a slot */
+  int64_t *out;        /* or NULL */
 } slots;
 
 static pega_status see_slots(void *self, const void *values, int64_t first, int64_t count,
@@ -268,6 +273,7 @@ static pega_status see_slots(void *self, const void *values, int64_t first, int6
   slots *of = self;
   for (int64_t i = 0; i < count; ++i) {
     const int64_t slot = pega_gdr_index(values, of->bits, i);
+    if (of->out != NULL) of->out[first + i] = slot;
     if (slot < 0) continue;
     if (slot >= of->num_slots) {
       return pega_error_set(error, PEGA_ERROR_RANGE, NULL,
@@ -289,9 +295,10 @@ static pega_status see_slots(void *self, const void *values, int64_t first, int6
 }
 
 pega_status pega_gdr_check_slots(const pega_gdr_memory *in, const void *values, int bits,
-                                 int64_t batch_size, int64_t num_slots, pega_error *error) {
+                                 int64_t batch_size, int64_t num_slots, int64_t *out,
+                                 pega_error *error) {
   unsigned char few[512] = {0};
-  slots of = {in->function, bits, num_slots, few};
+  slots of = {in->function, bits, num_slots, few, out};
   const size_t bytes = (size_t)(num_slots / 8 + 1);
   if (bytes > sizeof few) {
     of.seen = calloc(bytes, 1);

@@ -10,6 +10,7 @@ typedef struct pega_gdr_memory {
   const char *function; /* begins error texts */
   pega_gdr_place place;
   int32_t device;
+  int64_t first_row; /* which row of the call's tensors the first one looked at is, for texts */
 } pega_gdr_memory;
 
 /* That every log gate is <= 0 and no NaN: [rows, num_value_heads]. */
@@ -31,8 +32,10 @@ int64_t pega_gdr_index(const void *values, int bits, int64_t index);
 /* That cu_seqlens begins with 0, does not decrease and ends with T. */
 pega_status pega_gdr_check_seqlens(const pega_gdr_memory *in, const void *values, int bits,
                                    int64_t num_sequences, int64_t num_tokens, pega_error *error);
-/* That no slot is >= num_slots and none is there twice; negative ones are padding. */
+/* That no slot is >= num_slots and none is there twice; negative ones are padding. Where `out` is not NULL
+ * it receives all of them. */
 pega_status pega_gdr_check_slots(const pega_gdr_memory *in, const void *values, int bits,
-                                 int64_t batch_size, int64_t num_slots, pega_error *error);
+                                 int64_t batch_size, int64_t num_slots, int64_t *out,
+                                 pega_error *error);
 
 #endif /* PEGA_OPS_QWEN35_VALUES_H_ */
