@@ -228,8 +228,9 @@ PEGA_HOT pega_status pega_kernel_slot_get(pega_kernel_slot *slot, pega_kernel **
   return status;
 }
 
-pega_status pega_kernel_slot_find(pega_kernel_slot *slot, const char *function, pega_kernel **out,
-                                  pega_error *error) {
+__attribute__((cold)) pega_status pega_kernel_slot_find(pega_kernel_slot *slot,
+                                                        const char *function, pega_kernel **out,
+                                                        pega_error *error) {
   pega_error why = PEGA_ERROR_INIT;
   const pega_cuda_driver *driver;
   pega_status status = pega_cuda_driver_get(&driver, &why);
@@ -240,18 +241,6 @@ pega_status pega_kernel_slot_find(pega_kernel_slot *slot, const char *function, 
   if (error != NULL) error->code = why.code;
   pega_error_clear(&why);
   return status;
-}
-
-PEGA_HOT pega_status pega_kernel_slot_launch(pega_kernel_slot *slot, const char *function,
-                                             const pega_value *args, int32_t ordinal,
-                                             const struct pega_given_scratch *given,
-                                             pega_error *error) {
-  pega_kernel *kernel = atomic_load_explicit(&slot->kernel, memory_order_acquire);
-  if (__builtin_expect(kernel == NULL || pega_cuda_driver_opened() == NULL, 0)) {
-    pega_status status = pega_kernel_slot_find(slot, function, &kernel, error);
-    if (status != PEGA_OK) return status;
-  }
-  return pega_kernel_launch_on(kernel, args, ordinal, given, error);
 }
 
 pega_status pega_kernel_slot_prepare(pega_kernel_slot *slot, DLDevice device, pega_error *error) {

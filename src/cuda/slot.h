@@ -5,9 +5,7 @@
 
 #include <stdatomic.h>
 
-#include "pack/description.h"
-
-struct pega_given_scratch;
+#include "kernel.h"
 
 /* Where a built-in function keeps the kernel it launches. */
 typedef struct pega_kernel_slot {
@@ -18,7 +16,7 @@ typedef struct pega_kernel_slot {
    * '^' one from 1 to 2^16, '&' one of a few values, '%' a float, '~' the stream. */
   const pega_signature *signature;
   const char *params;
-  _Atomic(struct pega_kernel *) kernel; /* a use, kept for the rest of the process */
+  _Atomic(pega_kernel *) kernel; /* a use, kept for the rest of the process */
 } pega_kernel_slot;
 
 /* The next of a slot's params, whose text moves on; the name is put into `name`. False at the end. */
@@ -26,8 +24,7 @@ bool pega_kernel_slot_next_param(const char **params, pega_param *out, char name
 
 /* The slot's kernel; where it is empty, first the packs named in PEGA_PACK_PATH, then the library's
  * embedded pack are looked through. PEGA_ERROR_UNSUPPORTED tells what was looked through. */
-pega_status pega_kernel_slot_get(pega_kernel_slot *slot, struct pega_kernel **out,
-                                 pega_error *error);
+pega_status pega_kernel_slot_get(pega_kernel_slot *slot, pega_kernel **out, pega_error *error);
 
 /* Whether a pack's function takes what the slot's is launched with: the same parameters, in
  * ranges no smaller and with alignments no greater. PEGA_ERROR_FORMAT with both. */
@@ -35,15 +32,23 @@ pega_status pega_kernel_slot_check(const pega_kernel_slot *slot, const pega_pack
                                    pega_error *error);
 
 /* The slot's kernel, the driver being open. `function` begins the text where there is none of either. */
-pega_status pega_kernel_slot_find(pega_kernel_slot *slot, const char *function,
-                                  struct pega_kernel **out, pega_error *error);
+pega_status pega_kernel_slot_find(pega_kernel_slot *slot, const char *function, pega_kernel **out,
+                                  pega_error *error);
 
 /* Launches the slot's kernel on checked arguments, on the device `ordinal`, -1 where it is not known, with
  * scratch memory of the caller's where `given` is not NULL. Where there is no driver or no kernel,
  * `function` begins the text. */
-pega_status pega_kernel_slot_launch(pega_kernel_slot *slot, const char *function,
-                                    const pega_value *args, int32_t ordinal,
-                                    const struct pega_given_scratch *given, pega_error *error);
+static inline pega_status pega_kernel_slot_launch(pega_kernel_slot *slot, const char *function,
+                                                  const pega_value *args, int32_t ordinal,
+                                                  const pega_given_scratch *given,
+                                                  pega_error *error) {
+  pega_kernel *kernel = atomic_load_explicit(&slot->kernel, memory_order_acquire);
+  if (__builtin_expect(kernel == NULL || pega_cuda_driver_opened() == NULL, 0)) {
+    pega_status status = pega_kernel_slot_find(slot, function, &kernel, error);
+    if (status != PEGA_OK) return status;
+  }
+  return pega_kernel_launch_on(kernel, args, ordinal, given, error);
+}
 
 /* The library's slot of this name, or NULL; defined in src/builtin.c. */
 pega_kernel_slot *pega_builtin_kernel_slot(const char *name);
