@@ -17,7 +17,7 @@ static const char *one_projected_sequence(const pega_prefill *call) {
   return NULL;
 }
 
-/* Where one way becomes faster than another was measured: docs/performance.md. */
+/* Limits are where, on an H100 and on a processor with AVX-512, the next one began to be faster. */
 const pega_prefill_implementation pega_prefill_implementations[] = {
     {"cpu_recurrent", kPlaceCpu, 4, 1024, fits_all, pega_prefill_cpu_recurrent_workspace,
      pega_prefill_cpu_recurrent, "token by token"},
