@@ -53,7 +53,8 @@ plain_library() { # plain_library LIBRARY: "-" stands for one that says nothing
 
 check_contents() {
     plain_library "$1"
-    "${STRIP:-strip}" --strip-debug -o "$work/stripped" "$1"
+    # Not in machine code, where any three bytes stand side by side sooner or later.
+    "${STRIP:-strip}" --strip-debug --remove-section=.text -o "$work/stripped" "$1"
     if grep -aoi '[[:print:]]*tvm[[:print:]]*' "$work/stripped" >&2; then
         fail "$1 holds the text above"
     fi
