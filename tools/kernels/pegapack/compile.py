@@ -133,6 +133,8 @@ class _Worker(threading.Thread):
                 env=self._env,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                # It runs assemblers of its own: a group, so that all of them end with it.
+                start_new_session=True,
             )
             return self._process
 
@@ -140,7 +142,8 @@ class _Worker(threading.Thread):
         with self._lock:
             self._stopped = True
             if self._process is not None and self._process.poll() is None:
-                self._process.kill()
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
             if self._nvcc is not None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(self._nvcc.pid, signal.SIGKILL)
