@@ -228,9 +228,8 @@ PEGA_HOT pega_status pega_kernel_slot_get(pega_kernel_slot *slot, pega_kernel **
   return status;
 }
 
-__attribute__((cold)) pega_status pega_kernel_slot_find(pega_kernel_slot *slot,
-                                                        const char *function, pega_kernel **out,
-                                                        pega_error *error) {
+pega_status pega_kernel_slot_find(pega_kernel_slot *slot, const char *function, pega_kernel **out,
+                                  pega_error *error) {
   pega_error why = PEGA_ERROR_INIT;
   const pega_cuda_driver *driver;
   pega_status status = pega_cuda_driver_get(&driver, &why);

@@ -9,15 +9,14 @@
 #include "ops/qwen35/prefill.h"
 #include "ops/symbol_error.h"
 
-#define BF16(name, extra, shape, doc) PEGA_GDR_TENSOR(name, PEGA_GDR_BF16, shape, extra, doc)
-#define FP32(name, extra, shape, doc) PEGA_GDR_TENSOR(name, PEGA_GDR_FP32, shape, extra, doc)
 #define OPTIONAL PEGA_PARAM_OPTIONAL
 
 /* --- the functions on tensors --- */
 
 #define STATES_AND_OUTPUT                                                                             \
-  FP32("states", PEGA_PARAM_OUTPUT, "P, HV, 128, 128",                                                \
-       "a pool of states, (K, V) with V contiguous; those of the batch are changed"),                 \
+  PEGA_GDR_FP32_TENSOR(                                                                               \
+      "states", PEGA_PARAM_OUTPUT, "P, HV, 128, 128",                                                 \
+      "a pool of states, (K, V) with V contiguous; those of the batch are changed"),                  \
       {.name = "slots",                                                                               \
        .doc =                                                                                         \
            "int32 or int64: which state each token has; negative is padding; None: token i, state i", \
@@ -26,46 +25,19 @@
        .shape = "B",                                                                                  \
        .domain = "below P, each at most once"},                                                       \
       {.name = "scale", .doc = "None is 128^-0.5", .type = PEGA_TYPE_FLOAT, .flags = OPTIONAL},       \
-      BF16("output", PEGA_PARAM_OUTPUT, "B, HV, 128", "the rule's output; 0 for padding")
-#define CHECK                                                                                      \
-  {                                                                                                \
-    .name = "check", .doc = "reads all values first and refuses wrong ones; waits for the device", \
-    .type = PEGA_TYPE_BOOL, .flags = OPTIONAL                                                      \
-  }
+      PEGA_GDR_BF16_TENSOR("output", PEGA_PARAM_OUTPUT, "B, HV, 128",                                 \
+                           "the rule's output; 0 for padding")
 
 static const pega_param plain_params[] = {
-    BF16("q", 0, "B, HK, 128", "queries, rows of length 1 unless normalize"),
-    BF16("k", 0, "B, HK, 128", "keys, rows of length 1 unless normalize"),
-    BF16("v", 0, "B, HV, 128", "values; HV is a multiple of HK"),
-    {.name = "g",
-     .doc = "log gates",
-     .type = PEGA_TYPE_TENSOR,
-     .flags = PEGA_PARAM_CONTIGUOUS,
-     .dtype = PEGA_GDR_FP32,
-     .shape = "B, HV",
-     .domain = "log gate, <= 0"},
-    {.name = "beta",
-     .doc = "how much of a value is written",
-     .type = PEGA_TYPE_TENSOR,
-     .flags = PEGA_PARAM_CONTIGUOUS,
-     .dtype = PEGA_GDR_FP32,
-     .shape = "B, HV",
-     .domain = "0 to 1"},
+    PEGA_GDR_PLAIN_INPUTS("B"),
     STATES_AND_OUTPUT,
-    {.name = "normalize",
-     .doc = "divides rows of q and k by their length; None is False",
-     .type = PEGA_TYPE_BOOL,
-     .flags = OPTIONAL},
-    CHECK,
+    PEGA_GDR_NORMALIZE,
+    PEGA_GDR_CHECK,
 };
 static const pega_param projected_params[] = {
-    BF16("qkv", 0, "B, D", "q (HK 128), k (HK 128), v (HV 128) of each token; D = (2 HK + HV) 128"),
-    BF16("b", 0, "B, HV", "beta before its sigmoid"),
-    BF16("a", 0, "B, HV", "gate before dt_bias and softplus"),
-    BF16("dt_bias", 0, "HV", "added to a"),
-    FP32("a_log", 0, "HV", "the log gate is -exp(a_log) softplus(a + dt_bias)"),
+    PEGA_GDR_PROJECTED_INPUTS("B"),
     STATES_AND_OUTPUT,
-    CHECK,
+    PEGA_GDR_CHECK,
 };
 
 enum { kStates = 5, kSlots, kScale, kOutput, kBehindOutput };

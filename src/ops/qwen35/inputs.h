@@ -6,6 +6,36 @@
 #include "ops/memory.h"
 #include "ops/qwen35/values.h"
 
+/* Their parameters; `rows` is "T" of tokens or "B" of a batch. */
+#define PEGA_GDR_BF16_TENSOR(name, extra, shape, doc) \
+  PEGA_GDR_TENSOR(name, PEGA_GDR_BF16, shape, extra, doc)
+#define PEGA_GDR_FP32_TENSOR(name, extra, shape, doc) \
+  PEGA_GDR_TENSOR(name, PEGA_GDR_FP32, shape, extra, doc)
+#define PEGA_GDR_GATE(gate, rows, text, values)                                          \
+  {                                                                                      \
+    .name = gate, .doc = text, .type = PEGA_TYPE_TENSOR, .flags = PEGA_PARAM_CONTIGUOUS, \
+    .dtype = PEGA_GDR_FP32, .shape = rows ", HV", .domain = values                       \
+  }
+#define PEGA_GDR_FLAG(flag, text) \
+  { .name = flag, .doc = text, .type = PEGA_TYPE_BOOL, .flags = PEGA_PARAM_OPTIONAL }
+#define PEGA_GDR_PLAIN_INPUTS(rows)                                                              \
+  PEGA_GDR_BF16_TENSOR("q", 0, rows ", HK, 128", "queries, rows of length 1 unless normalize"),  \
+      PEGA_GDR_BF16_TENSOR("k", 0, rows ", HK, 128", "keys, rows of length 1 unless normalize"), \
+      PEGA_GDR_BF16_TENSOR("v", 0, rows ", HV, 128", "values; HV is a multiple of HK"),          \
+      PEGA_GDR_GATE("g", rows, "log gates", "log gate, <= 0"),                                   \
+      PEGA_GDR_GATE("beta", rows, "how much of a value is written", "0 to 1")
+#define PEGA_GDR_PROJECTED_INPUTS(rows)                                                          \
+  PEGA_GDR_BF16_TENSOR("qkv", 0, rows ", D",                                                     \
+                       "q (HK 128), k (HK 128), v (HV 128) of each token; D = (2 HK + HV) 128"), \
+      PEGA_GDR_BF16_TENSOR("b", 0, rows ", HV", "beta before its sigmoid"),                      \
+      PEGA_GDR_BF16_TENSOR("a", 0, rows ", HV", "gate before dt_bias and softplus"),             \
+      PEGA_GDR_BF16_TENSOR("dt_bias", 0, "HV", "added to a"),                                    \
+      PEGA_GDR_FP32_TENSOR("a_log", 0, "HV", "the log gate is -exp(a_log) softplus(a + dt_bias)")
+#define PEGA_GDR_NORMALIZE \
+  PEGA_GDR_FLAG("normalize", "divides rows of q and k by their length; None is False")
+#define PEGA_GDR_CHECK \
+  PEGA_GDR_FLAG("check", "reads all values first and refuses wrong ones; waits for the device")
+
 typedef struct pega_gdr_inputs {
   bool projected;            /* from qkv, b, a, dt_bias, a_log; else from q, k, v, g, beta */
   bool normalize;            /* q and k have to be normalised; true where projected */

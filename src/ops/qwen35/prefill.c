@@ -8,14 +8,13 @@
 #include "core/hot.h"
 #include "ops/qwen35/prefill_cpu.h"
 
-#define BF16(name, extra, shape, doc) PEGA_GDR_TENSOR(name, PEGA_GDR_BF16, shape, extra, doc)
-#define FP32(name, extra, shape, doc) PEGA_GDR_TENSOR(name, PEGA_GDR_FP32, shape, extra, doc)
 #define OPTIONAL PEGA_PARAM_OPTIONAL
 
 /* What both forms take after their first five. */
 #define STATE_AND_OUTPUT                                                                        \
-  FP32("initial_state", OPTIONAL, "N, HV, 128, 128",                                            \
-       "state of each sequence and head, (K, V) with V contiguous; None is zeros"),             \
+  PEGA_GDR_FP32_TENSOR(                                                                         \
+      "initial_state", OPTIONAL, "N, HV, 128, 128",                                             \
+      "state of each sequence and head, (K, V) with V contiguous; None is zeros"),              \
       {.name = "cu_seqlens",                                                                    \
        .doc = "int32 or int64: where each sequence begins, and T; None is one sequence",        \
        .type = PEGA_TYPE_TENSOR,                                                                \
@@ -23,59 +22,34 @@
        .shape = "_",                                                                            \
        .domain = "0 first, T last, never decreasing"},                                          \
       {.name = "scale", .doc = "None is 128^-0.5", .type = PEGA_TYPE_FLOAT, .flags = OPTIONAL}, \
-      BF16("output", PEGA_PARAM_OUTPUT, "T, HV, 128", "the rule's output"),                     \
-      FP32("final_state", OPTIONAL | PEGA_PARAM_OUTPUT, "N, HV, 128, 128",                      \
-           "the states after the last tokens; may be initial_state; None where not wanted")
-#define CHOICE_AND_CHECK                                                                           \
-  {.name = "implementation",                                                                       \
-   .doc = "the name of one of them; None lets the table choose",                                   \
-   .type = PEGA_TYPE_STRING,                                                                       \
-   .flags = OPTIONAL},                                                                             \
-      {.name = "workspace",                                                                        \
-       .doc =                                                                                      \
-           "uint8, as many as the workspace function says; None takes it from the stream's pool "  \
-           "or the heap",                                                                          \
-       .type = PEGA_TYPE_TENSOR,                                                                   \
-       .flags = OPTIONAL | PEGA_PARAM_CONTIGUOUS | PEGA_PARAM_OUTPUT,                              \
-       .dtype = {kDLUInt, 8, 1},                                                                   \
-       .shape = "_"},                                                                              \
-  {                                                                                                \
-    .name = "check", .doc = "reads all values first and refuses wrong ones; waits for the device", \
-    .type = PEGA_TYPE_BOOL, .flags = OPTIONAL                                                      \
-  }
+      PEGA_GDR_BF16_TENSOR("output", PEGA_PARAM_OUTPUT, "T, HV, 128", "the rule's output"),     \
+      PEGA_GDR_FP32_TENSOR(                                                                     \
+          "final_state", OPTIONAL | PEGA_PARAM_OUTPUT, "N, HV, 128, 128",                       \
+          "the states after the last tokens; may be initial_state; None where not wanted")
+#define CHOICE_AND_CHECK                                                                          \
+  {.name = "implementation",                                                                      \
+   .doc = "the name of one of them; None lets the table choose",                                  \
+   .type = PEGA_TYPE_STRING,                                                                      \
+   .flags = OPTIONAL},                                                                            \
+      {.name = "workspace",                                                                       \
+       .doc =                                                                                     \
+           "uint8, as many as the workspace function says; None takes it from the stream's pool " \
+           "or the heap",                                                                         \
+       .type = PEGA_TYPE_TENSOR,                                                                  \
+       .flags = OPTIONAL | PEGA_PARAM_CONTIGUOUS | PEGA_PARAM_OUTPUT,                             \
+       .dtype = {kDLUInt, 8, 1},                                                                  \
+       .shape = "_"},                                                                             \
+      PEGA_GDR_CHECK
 
 static const pega_param plain_params[] = {
-    BF16("q", 0, "T, HK, 128", "queries, rows of length 1 unless normalize"),
-    BF16("k", 0, "T, HK, 128", "keys, rows of length 1 unless normalize"),
-    BF16("v", 0, "T, HV, 128", "values; HV is a multiple of HK"),
-    {.name = "g",
-     .doc = "log gates",
-     .type = PEGA_TYPE_TENSOR,
-     .flags = PEGA_PARAM_CONTIGUOUS,
-     .dtype = PEGA_GDR_FP32,
-     .shape = "T, HV",
-     .domain = "log gate, <= 0"},
-    {.name = "beta",
-     .doc = "how much of a value is written",
-     .type = PEGA_TYPE_TENSOR,
-     .flags = PEGA_PARAM_CONTIGUOUS,
-     .dtype = PEGA_GDR_FP32,
-     .shape = "T, HV",
-     .domain = "0 to 1"},
+    PEGA_GDR_PLAIN_INPUTS("T"),
     STATE_AND_OUTPUT,
-    {.name = "normalize",
-     .doc = "divides rows of q and k by their length; None is False",
-     .type = PEGA_TYPE_BOOL,
-     .flags = OPTIONAL},
+    PEGA_GDR_NORMALIZE,
     CHOICE_AND_CHECK,
 };
 
 static const pega_param projected_params[] = {
-    BF16("qkv", 0, "T, D", "q (HK 128), k (HK 128), v (HV 128) of each token; D = (2 HK + HV) 128"),
-    BF16("b", 0, "T, HV", "beta before its sigmoid"),
-    BF16("a", 0, "T, HV", "gate before dt_bias and softplus"),
-    BF16("dt_bias", 0, "HV", "added to a"),
-    FP32("a_log", 0, "HV", "the log gate is -exp(a_log) softplus(a + dt_bias)"),
+    PEGA_GDR_PROJECTED_INPUTS("T"),
     STATE_AND_OUTPUT,
     CHOICE_AND_CHECK,
 };
@@ -250,14 +224,12 @@ PEGA_HOT static pega_status call_projected(void *self, const pega_value *args, i
       PEGA_GDR_INT("num_value_heads", 1, kGdrMaxHeads, "HV, a multiple of HK")
 #define DEVICE \
   { .name = "device", .doc = "where the tensors would be", .type = PEGA_TYPE_DEVICE }
-#define FLAG(flag, text) \
-  { .name = flag, .doc = text, .type = PEGA_TYPE_BOOL, .flags = OPTIONAL }
 
 static const pega_param workspace_params[] = {
     SIZES,
     DEVICE,
-    FLAG("projected", "for the form from the projections; None is False"),
-    FLAG("normalize", "as in the call; None is False"),
+    PEGA_GDR_FLAG("projected", "for the form from the projections; None is False"),
+    PEGA_GDR_FLAG("normalize", "as in the call; None is False"),
     {.name = "implementation",
      .doc = "as in the call",
      .type = PEGA_TYPE_STRING,
@@ -266,8 +238,8 @@ static const pega_param workspace_params[] = {
 static const pega_param explain_params[] = {
     DEVICE,
     SIZES,
-    FLAG("projected", "for the form from the projections; None is False"),
-    FLAG("normalize", "as in the call; None is False"),
+    PEGA_GDR_FLAG("projected", "for the form from the projections; None is False"),
+    PEGA_GDR_FLAG("normalize", "as in the call; None is False"),
 };
 
 /* A call of these sizes, of which nothing but them is known. */

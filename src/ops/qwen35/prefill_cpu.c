@@ -2,6 +2,7 @@
 #include "prefill_cpu.h"
 
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -19,16 +20,25 @@ static int64_t gates_bytes(const pega_prefill *call) {
                             : 0;
 }
 
+/* Processors of the machine, counted once: the system is asked through files. */
+static int count_processors(void) {
+  static atomic_int known;
+  int count = atomic_load_explicit(&known, memory_order_relaxed);
+  if (count > 0) return count;
+  const long found = sysconf(_SC_NPROCESSORS_CONF);
+  count = found < 1                           ? 1
+          : found > PEGA_PARALLEL_MAX_THREADS ? PEGA_PARALLEL_MAX_THREADS
+                                              : (int)found;
+  atomic_store_explicit(&known, count, memory_order_relaxed);
+  return count;
+}
+
 /* For as many threads as the machine has processors: what a caller was told stays true whatever thread
  * calls, and whichever processors it may run on. */
 static int64_t scratch_bytes(const pega_prefill *call, pega_qwen35_implementation how) {
   const pega_gdr_shape *shape = &call->shape;
-  const long processors = sysconf(_SC_NPROCESSORS_CONF);
-  const int threads = processors < 1                           ? 1
-                      : processors > PEGA_PARALLEL_MAX_THREADS ? PEGA_PARALLEL_MAX_THREADS
-                                                               : (int)processors;
   return (int64_t)pega_qwen35_prefill_cpu_workspace(how, shape->num_sequences, shape->num_key_heads,
-                                                    shape->num_value_heads, threads);
+                                                    shape->num_value_heads, count_processors());
 }
 
 static int64_t workspace_bytes(const pega_prefill *call, pega_qwen35_implementation how) {

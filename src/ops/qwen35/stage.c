@@ -24,8 +24,6 @@ static int64_t extent(const pega_stage_memory *memory, const pega_gdr_shape *sha
     case kRowsToken:
       rows = shape->num_tokens;
       break;
-    case kRowsOne:
-      break;
     case kRowsChunkHead:
       rows = pega_gdr_num_chunks(shape->num_tokens) * shape->num_value_heads;
       break;
@@ -208,7 +206,6 @@ enum { kMaxRawParams = kMaxStageMemory + 6, kDocSize = 64 };
 /* What a pointer points at, as text. */
 static void describe(const pega_stage_memory *memory, char doc[kDocSize]) {
   static const char *const shapes[] = {[kRowsToken] = "T, qkv_dim",
-                                       [kRowsOne] = "",
                                        [kRowsChunkHead] = "ceil(T / 64), HV, 128, 128",
                                        [kRowsHead] = "HV",
                                        [kRowsTokenHead] = "T, HV"};

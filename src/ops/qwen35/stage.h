@@ -11,7 +11,6 @@ enum { kMaxStageMemory = 10 };
 /* How many rows an argument's memory has, and how they are counted. */
 typedef enum pega_stage_rows {
   kRowsToken,     /* T */
-  kRowsOne,       /* 1 */
   kRowsChunkHead, /* ceil(T / 64) HV */
   kRowsHead,      /* HV */
   kRowsTokenHead  /* T HV */
