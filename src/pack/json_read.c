@@ -19,8 +19,9 @@ bool pega_json_fail(pega_json_reader *reader, const pega_json *at, pega_status s
   va_start(args, format);
   pega_text_vprintf(&what, format, args);
   va_end(args);
-  reader->status = pega_error_set(reader->error, status, NULL, "%s: manifest: %s%s%s",
-                                  reader->source, path, path[0] == '\0' ? "" : ": ", what_room);
+  reader->status = pega_error_set(reader->error, status, NULL, "%s: %s%s%s%s", reader->source,
+                                  reader->document == NULL ? "manifest: " : reader->document, path,
+                                  path[0] == '\0' ? "" : ": ", what_room);
   return false;
 }
 
@@ -63,6 +64,16 @@ bool pega_json_expected(pega_json_reader *reader, const pega_json *at, const cha
 bool pega_json_out_of_memory(pega_json_reader *reader) {
   reader->status = pega_error_set(reader->error, PEGA_ERROR_OUT_OF_MEMORY, NULL,
                                   "%s: no memory for its manifest", reader->source);
+  return false;
+}
+
+bool pega_json_wrap(pega_json_reader *reader, const pega_json *at, pega_error *inner) {
+  if (inner->status == PEGA_ERROR_OUT_OF_MEMORY) {
+    pega_json_out_of_memory(reader);
+  } else {
+    pega_json_fail(reader, at, PEGA_ERROR_FORMAT, "%s", pega_error_message(inner));
+  }
+  pega_error_clear(inner);
   return false;
 }
 

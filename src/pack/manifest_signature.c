@@ -5,111 +5,20 @@
 
 #include "core/signature.h"
 #include "manifest.h"
-
-enum { kMaxAlignment = 1 << 30 };
-
-/* The types that a kernel takes, and which fields each knows besides those that all know. */
-static const struct {
-  uint32_t type;
-  const char *fields; /* with a blank around each */
-} types[] = {
-    {PEGA_TYPE_BOOL, ""},
-    {PEGA_TYPE_INT, " min max "},
-    {PEGA_TYPE_FLOAT, ""},
-    {PEGA_TYPE_POINTER, " nonnull output alignment pointee "},
-    {PEGA_TYPE_STREAM, " nonnull "},
-    {PEGA_TYPE_TENSOR, " output alignment dtype shape contiguous "},
-};
-enum { kNumTypes = (int)(sizeof types / sizeof *types) };
-
-static bool read_type(pega_json_reader *reader, const pega_json *at, int *row) {
-  static const char *const special[] = {"min",     "max",   "nonnull", "output",    "alignment",
-                                        "pointee", "dtype", "shape",   "contiguous"};
-  pega_json member;
-  if (!pega_json_need(reader, at, "type", &member)) return false;
-  const char *name = pega_json_text_of(member.value);
-  *row = 0;
-  while (*row < kNumTypes && strcmp(pega_type_name(types[*row].type), name) != 0) ++*row;
-  if (*row == kNumTypes) {
-    return pega_json_expected(
-        reader, &member, "\"bool\", \"int\", \"float\", \"pointer\", \"stream\" or \"Tensor\"");
-  }
-  for (size_t i = 0; i < sizeof special / sizeof *special; ++i) {
-    char word[16] = " ";
-    strcat(strcat(word, special[i]), " ");
-    if (!pega_json_get(at, special[i], &member) || strstr(types[*row].fields, word) != NULL) {
-      continue;
-    }
-    return pega_json_fail(reader, &member, PEGA_ERROR_FORMAT,
-                          "a parameter of type %s does not know this field", name);
-  }
-  return true;
-}
-
-static bool read_flag(pega_json_reader *reader, const pega_json *at, const char *key, uint32_t flag,
-                      pega_param *out) {
-  bool set;
-  if (!pega_json_bool_or(reader, at, key, false, &set)) return false;
-  if (set) out->flags |= flag;
-  return true;
-}
-
-static bool read_range(pega_json_reader *reader, const pega_json *at, pega_param *out) {
-  pega_json min, max;
-  bool has_min = pega_json_get(at, "min", &min);
-  bool has_max = pega_json_get(at, "max", &max);
-  if (!has_min && !has_max) return true;
-  if (has_min != has_max) {
-    return pega_json_fail(reader, at, PEGA_ERROR_FORMAT, "'%s' is there without '%s'",
-                          has_min ? "min" : "max", has_min ? "max" : "min");
-  }
-  if (!pega_json_int(reader, &min, INT64_MIN, INT64_MAX, &out->min)) return false;
-  if (!pega_json_int(reader, &max, INT64_MIN, INT64_MAX, &out->max)) return false;
-  out->flags |= PEGA_PARAM_RANGE;
-  return true;
-}
-
-static bool read_dtype(pega_json_reader *reader, const pega_json *at, DLDataType *out) {
-  if (!pega_json_is(at->value, kJsonString)) return pega_json_expected(reader, at, "a string");
-  pega_error error = PEGA_ERROR_INIT;
-  if (pega_dtype_parse(pega_json_text_of(at->value), out, &error) == PEGA_OK) return true;
-  return pega_manifest_wrap(reader, at, &error);
-}
-
-static bool read_alignment(pega_json_reader *reader, const pega_json *at, pega_param *out) {
-  pega_json member;
-  int64_t alignment;
-  if (!pega_json_get(at, "alignment", &member)) return true;
-  if (!pega_json_int(reader, &member, 1, kMaxAlignment, &alignment)) return false;
-  if ((alignment & (alignment - 1)) != 0) {
-    return pega_json_expected(reader, &member, "a power of two");
-  }
-  out->alignment = pega_json_u32(alignment);
-  return true;
-}
+#include "param.h"
 
 static bool read_param(pega_json_reader *reader, const pega_json *at, pega_param *out) {
   static const char *const fields[] = {"name",      "type",  "doc",     "domain",     "optional",
                                        "min",       "max",   "nonnull", "output",     "pointee",
                                        "alignment", "dtype", "shape",   "contiguous", NULL};
-  int row;
-  pega_json member;
-  if (!pega_json_fields(reader, at, fields) || !read_type(reader, at, &row) ||
-      !pega_json_need_text(reader, at, "name", 1, 64, &out->name) ||
-      !pega_json_text_or(reader, at, "doc", NULL, &out->doc) ||
-      !pega_json_text_or(reader, at, "domain", NULL, &out->domain) ||
-      !pega_json_text_or(reader, at, "shape", NULL, &out->shape) ||
-      !read_flag(reader, at, "optional", PEGA_PARAM_OPTIONAL, out) ||
-      !read_flag(reader, at, "nonnull", PEGA_PARAM_NONNULL, out) ||
-      !read_flag(reader, at, "output", PEGA_PARAM_OUTPUT, out) ||
-      !read_flag(reader, at, "contiguous", PEGA_PARAM_CONTIGUOUS, out) ||
-      !read_range(reader, at, out) || !read_alignment(reader, at, out)) {
-    return false;
-  }
-  out->type = types[row].type;
-  if (out->type != PEGA_TYPE_TENSOR) return true;
-  out->device_type = kDLCUDA;
-  return !pega_json_get(at, "dtype", &member) || read_dtype(reader, &member, &out->dtype);
+  static const pega_param_words words = {
+      fields,
+      1u << PEGA_TYPE_BOOL | 1u << PEGA_TYPE_INT | 1u << PEGA_TYPE_FLOAT | 1u << PEGA_TYPE_POINTER |
+          1u << PEGA_TYPE_STREAM | 1u << PEGA_TYPE_TENSOR,
+      "\"bool\", \"int\", \"float\", \"pointer\", \"stream\" or \"Tensor\"", PEGA_TYPE_ANY};
+  if (!pega_param_read(reader, at, &words, out)) return false;
+  if (out->type == PEGA_TYPE_TENSOR) out->device_type = kDLCUDA;
+  return true;
 }
 
 /* ---- What pointers point at ---- */
@@ -176,7 +85,8 @@ static bool read_pointee(pega_json_reader *reader, const pega_json *param,
        strcmp(pega_json_text_of(member.value), "row-major") != 0)) {
     return pega_json_expected(reader, &member, "\"row-major\"");
   }
-  if (!pega_json_need(reader, &at, "dtype", &member) || !read_dtype(reader, &member, &out->dtype) ||
+  if (!pega_json_need(reader, &at, "dtype", &member) ||
+      !pega_param_read_dtype(reader, &member, &out->dtype) ||
       !pega_json_need(reader, &at, "shape", &member)) {
     return false;
   }
