@@ -49,13 +49,14 @@ typedef struct pega_tvm_ffi pega_tvm_ffi;
 /** \brief Environment variable that names the runtime library; ignored with raised privileges. */
 #define PEGA_TVM_FFI_LIBRARY_ENV "PEGA_TVM_FFI_LIBRARY"
 
-/** \brief Where a runtime library was found, in the order of the search. Numbers are pinned. */
+/** \brief Where a runtime library was found. Numbers are pinned. */
 typedef enum pega_tvm_ffi_source {
   PEGA_TVM_FFI_EXPLICIT = 1,    /**< pega_tvm_ffi_options.library_path */
   PEGA_TVM_FFI_ENVIRONMENT = 2, /**< PEGA_TVM_FFI_LIBRARY */
   PEGA_TVM_FFI_PROCESS = 3,     /**< a copy that was already in the process */
   PEGA_TVM_FFI_BUILD = 4,       /**< the copy that the bridge was built with */
-  PEGA_TVM_FFI_SYSTEM = 5       /**< the dynamic loader's search for libtvm_ffi.so */
+  PEGA_TVM_FFI_SYSTEM = 5,      /**< the dynamic loader's search for libtvm_ffi.so */
+  PEGA_TVM_FFI_FOLDER = 6       /**< a folder that was given with an artifact */
 } pega_tvm_ffi_source;
 
 /** \brief How to open a runtime. */
@@ -120,6 +121,20 @@ PEGA_API pega_status pega_tvm_ffi_describe(pega_tvm_ffi *runtime, pega_tvm_ffi_i
  */
 PEGA_API pega_status pega_tvm_ffi_search_report(const pega_tvm_ffi_options *options,
                                                 pega_value *out, pega_error *error);
+
+/**
+ * \brief Adds the loader of TVM FFI modules to pega_artifact_open() (pega/artifact.h), for the rest of the
+ *        process. Opens no runtime: the first module that is opened does, unless one is open already.
+ *        pega_tvm_ffi_open() does this, too.
+ *
+ * That runtime is found as pega_tvm_ffi_open() finds it, but that after a copy in the process, and before
+ * the build's, libtvm_ffi.so is looked for in the folders that were given with the artifact
+ * (pega_artifact_options.search_paths). One that is there is a choice: if it fails, nothing else is tried.
+ * \param options The runtime to open then; NULL for the default. Copied. Another library_path than an
+ *        earlier call's is PEGA_ERROR_ALREADY_EXISTS.
+ */
+PEGA_API pega_status pega_tvm_ffi_add_loader(const pega_tvm_ffi_options *options,
+                                             pega_error *error);
 
 /* ------------------------------------------------------------------------ engine -> TVM FFI -- */
 

@@ -71,9 +71,11 @@ pega_status tvm_ffi_call(pega_tvm_ffi *runtime, TVMFFIObjectHandle function, con
 
 /* Handle of a function that came from this runtime, or NULL. Borrowed. (import.c) */
 TVMFFIObjectHandle tvm_ffi_handle_of(pega_tvm_ffi *runtime, const pega_function *function);
-/* A pega function around a handle, which it takes on success. (import.c) */
+/* A pega function around a handle, which it takes on success. `path` is the module that it is of, for
+ * texts; NULL for none. (import.c) */
 pega_status tvm_ffi_import(pega_tvm_ffi *runtime, TVMFFIObjectHandle handle, const char *name,
-                           const char *doc, pega_function **out, pega_error *error);
+                           const char *doc, const char *path, pega_function **out,
+                           pega_error *error);
 /* A new handle around a pega function, which it retains. (export.c) */
 pega_status tvm_ffi_wrap(pega_tvm_ffi *runtime, pega_function *function, TVMFFIObjectHandle *out,
                          pega_error *error);

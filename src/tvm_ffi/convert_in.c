@@ -46,7 +46,7 @@ static pega_status wrap_tensor(pega_tvm_ffi *runtime, TVMFFIObject *object, pega
 static pega_status wrap_function(pega_tvm_ffi *runtime, TVMFFIObject *object, pega_value *out,
                                  pega_error *error) {
   pega_function *function;
-  pega_status status = tvm_ffi_import(runtime, object, NULL, NULL, &function, error);
+  pega_status status = tvm_ffi_import(runtime, object, NULL, NULL, NULL, &function, error);
   if (status != PEGA_OK) return status;
   runtime->api.TVMFFIObjectIncRef(object);
   /* The value takes the reference that import returned. */

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "error.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/text.h"
 
@@ -58,6 +60,17 @@ static void fill_causes(const pega_tvm_ffi *runtime, TVMFFIObjectHandle object, 
   if (count > 0) pega_error_set_cause(error, &cause);
 }
 
+/* Tells from which module the error came: the module's own words need not name it. */
+static void add_module_frame(const char *what, pega_error *error) {
+  const char *end = NULL;
+  for (const char *at = what; what[0] == '/' && (at = strstr(at, ": ")) != NULL; ++at) end = at;
+  if (end == NULL) return;
+  char frame[PATH_MAX + PEGA_MAX_NAME + 40];
+  int size = snprintf(frame, sizeof frame, "  File \"%.*s\", line 0, in %s\n", (int)(end - what),
+                      what, end + 2);
+  if (size > 0 && size < (int)sizeof frame) pega_error_append_traceback(error, frame, (size_t)size);
+}
+
 pega_status tvm_ffi_error_take(pega_tvm_ffi *runtime, const char *what, int code,
                                pega_error *error) {
   TVMFFIObjectHandle object = NULL;
@@ -82,6 +95,7 @@ pega_status tvm_ffi_error_take(pega_tvm_ffi *runtime, const char *what, int code
     return PEGA_ERROR_CALLEE;
   }
   fill(object, what, error);
+  add_module_frame(what, error);
   fill_causes(runtime, object, error);
   error->code = code;
   pega_error_attach(error, runtime, object, runtime->release);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* TVM FFI functions as pega functions. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
+#include "artifact/foreign_call.h"
 #include "convert.h"
 #include "core/text.h"
 #include "error.h"
@@ -11,7 +13,7 @@
 typedef struct imported {
   pega_tvm_ffi *runtime;
   TVMFFIObjectHandle handle; /* owned */
-  char name[];
+  char where[];              /* the name, for texts: with the module's path before it */
 } imported;
 
 /* Calls with more arguments than this take their room from the heap. */
@@ -19,32 +21,53 @@ enum { kStackArgs = 24 };
 
 /* Calls, with an error that an earlier function raised and nobody read out of the way: what is in
  * TVM FFI's slot after a failure is this call's or nothing. */
-static int call_handle(pega_tvm_ffi *runtime, TVMFFIObjectHandle function, TVMFFIAny *args,
-                       int32_t num_args, TVMFFIAny *result, TVMFFIObjectHandle *stale) {
-  *stale = NULL;
-  runtime->api.TVMFFIErrorMoveFromRaised(stale);
-  return runtime->api.TVMFFIFunctionCall(function, args, num_args, result);
+typedef struct foreign {
+  int (*call)(TVMFFIObjectHandle function, TVMFFIAny *args, int32_t num_args, TVMFFIAny *result);
+  TVMFFIObjectHandle function;
+  TVMFFIAny *args;
+  TVMFFIAny *result;
+  int32_t num_args;
+  int code;
+} foreign;
+
+static void run_foreign(void *data) {
+  foreign *to = data;
+  to->code = to->call(to->function, to->args, to->num_args, to->result);
+}
+
+/* Something was thrown: TVM FFI's functions catch what is thrown in them, so this one is no such. */
+__attribute__((cold, noinline)) static pega_status threw(const char *what, const char *thrown,
+                                                         TVMFFIAny *result, pega_error *error) {
+  *result = tvm_ffi_none();
+  return pega_error_set(error, PEGA_ERROR_CALLEE, NULL,
+                        "%s: an exception left it: %s; a TVM FFI function must not throw, but set "
+                        "an error and return -1",
+                        what[0] == '\0' ? "TVM FFI function" : what, thrown);
 }
 
 /* Puts an unread error back after a call that succeeded; drops it after one that failed. */
-__attribute__((cold, noinline)) static void settle_stale(pega_tvm_ffi *runtime, int code,
+__attribute__((cold, noinline)) static void settle_stale(pega_tvm_ffi *runtime, bool succeeded,
                                                          TVMFFIObjectHandle stale) {
-  if (code == 0) runtime->api.TVMFFIErrorSetRaised(stale);
+  if (succeeded) runtime->api.TVMFFIErrorSetRaised(stale);
   runtime->release(stale);
 }
 
 pega_status tvm_ffi_call(pega_tvm_ffi *runtime, TVMFFIObjectHandle function, const char *what,
                          TVMFFIAny *args, int32_t num_args, TVMFFIAny *result, pega_error *error) {
-  TVMFFIObjectHandle stale;
+  TVMFFIObjectHandle stale = NULL;
+  char thrown[kForeignWhatRoom];
   *result = tvm_ffi_none();
-  int code = call_handle(runtime, function, args, num_args, result, &stale);
-  if (__builtin_expect(stale != NULL, 0)) {
-    /* The failure's own error must be taken before the old one is dropped or put back. */
-    pega_status status = code == 0 ? PEGA_OK : tvm_ffi_error_take(runtime, what, code, error);
-    settle_stale(runtime, code, stale);
-    return status;
+  foreign to = {runtime->api.TVMFFIFunctionCall, function, args, result, num_args, 0};
+  runtime->api.TVMFFIErrorMoveFromRaised(&stale);
+  pega_status status = PEGA_OK;
+  if (__builtin_expect(!pega_foreign_call(run_foreign, &to, thrown, sizeof thrown), 0)) {
+    status = threw(what, thrown, result, error);
+  } else if (__builtin_expect(to.code != 0, 0)) {
+    status = tvm_ffi_error_take(runtime, what, to.code, error);
   }
-  return code == 0 ? PEGA_OK : tvm_ffi_error_take(runtime, what, code, error);
+  /* The failure's own error was taken before the old one is dropped or put back. */
+  if (__builtin_expect(stale != NULL, 0)) settle_stale(runtime, status == PEGA_OK, stale);
+  return status;
 }
 
 static pega_status bad_argument(const imported *self, int32_t index, pega_status status,
@@ -53,10 +76,49 @@ static pega_status bad_argument(const imported *self, int32_t index, pega_status
   pega_error why = PEGA_ERROR_INIT;
   pega_error_copy(error, &why);
   pega_error_set(error, status, pega_error_kind(&why), "%s: argument %" PRId32 ": %s",
-                 self->name[0] == '\0' ? "TVM FFI function" : self->name, index,
+                 self->where[0] == '\0' ? "TVM FFI function" : self->where, index,
                  pega_error_message(&why));
   pega_error_clear(&why);
   return status;
+}
+
+/*
+ * A descriptor need not have strides (none: row-major), but code that a DSL's compiler wrote reads them without
+ * asking. So foreign code gets a copy that has them.
+ */
+enum { kRoomDims = 8 };
+typedef struct strided {
+  DLTensor tensor;
+  int64_t strides[kRoomDims]; /* or as many as there is memory for */
+} strided;
+
+static bool lacks_strides(const DLTensor *tensor) {
+  return tensor->strides == NULL && tensor->ndim > 0;
+}
+
+static DLTensor *with_strides(const DLTensor *tensor, strided *room) {
+  int64_t stride = 1;
+  for (int32_t i = tensor->ndim; i-- > 0;) {
+    room->strides[i] = stride;
+    stride *= tensor->shape[i];
+  }
+  room->tensor = *tensor;
+  room->tensor.strides = room->strides;
+  return &room->tensor;
+}
+
+/* The same for an argument that is otherwise ready, in memory of its own. */
+static pega_status give_strides(TVMFFIAny *any, pega_error *error) {
+  if (any->type_index != kTVMFFIDLTensorPtr || !lacks_strides(any->v_ptr)) return PEGA_OK;
+  const DLTensor *tensor = any->v_ptr;
+  strided *room =
+      malloc(offsetof(strided, strides) + (size_t)tensor->ndim * sizeof room->strides[0]);
+  if (room == NULL) {
+    return pega_error_set(error, PEGA_ERROR_OUT_OF_MEMORY, NULL,
+                          "no memory for %" PRId32 " strides", tensor->ndim);
+  }
+  any->v_ptr = with_strides(tensor, room);
+  return PEGA_OK;
 }
 
 /* The way of a call whose arguments or result need more than a change of numbers. */
@@ -83,6 +145,7 @@ __attribute__((noinline)) static pega_status call_converting(const imported *sel
   int32_t done = 0;
   for (; done < num_args; ++done) {
     status = tvm_ffi_argument(runtime, &args[done], &any[done], &owned[done], error);
+    if (status == PEGA_OK) status = give_strides(&any[done], error);
     if (status != PEGA_OK) {
       status = bad_argument(self, done, status, error);
       break;
@@ -90,11 +153,15 @@ __attribute__((noinline)) static pega_status call_converting(const imported *sel
   }
   if (status == PEGA_OK) {
     TVMFFIAny returned;
-    status = tvm_ffi_call(runtime, self->handle, self->name, any, num_args, &returned, error);
+    status = tvm_ffi_call(runtime, self->handle, self->where, any, num_args, &returned, error);
     if (status == PEGA_OK) status = tvm_ffi_from_owned(runtime, &returned, result, error);
   }
   for (int32_t i = 0; i < done; ++i) {
-    if (owned[i]) tvm_ffi_any_release(runtime, &any[i]);
+    if (owned[i]) {
+      tvm_ffi_any_release(runtime, &any[i]);
+    } else if (any[i].type_index == kTVMFFIDLTensorPtr && any[i].v_ptr != args[i].as.tensor) {
+      free(any[i].v_ptr); /* of give_strides() */
+    }
   }
   free(heap);
   return status;
@@ -104,6 +171,7 @@ static pega_status call_imported(void *data, const pega_value *args, int32_t num
                                  pega_value *result, pega_error *error) {
   const imported *self = data;
   TVMFFIAny any[kStackArgs];
+  strided rooms[kStackArgs];
   if (num_args > kStackArgs) return call_converting(self, args, num_args, result, error);
   for (int32_t i = 0; i < num_args; ++i) {
     if (tvm_ffi_plain_to_any(&args[i], &any[i])) continue;
@@ -114,10 +182,16 @@ static pega_status call_imported(void *data, const pega_value *args, int32_t num
     any[i].type_index = kTVMFFIDLTensorPtr;
     any[i].zero_padding = 0;
     any[i].v_ptr = args[i].as.tensor;
+    if (lacks_strides(args[i].as.tensor)) {
+      if (args[i].as.tensor->ndim > kRoomDims) {
+        return call_converting(self, args, num_args, result, error);
+      }
+      any[i].v_ptr = with_strides(args[i].as.tensor, &rooms[i]);
+    }
   }
   TVMFFIAny returned;
   pega_status status =
-      tvm_ffi_call(self->runtime, self->handle, self->name, any, num_args, &returned, error);
+      tvm_ffi_call(self->runtime, self->handle, self->where, any, num_args, &returned, error);
   if (status != PEGA_OK || tvm_ffi_plain_from_any(&returned, result)) return status;
   return tvm_ffi_from_owned(self->runtime, &returned, result, error);
 }
@@ -146,18 +220,21 @@ static bool usable_name(const char *name) {
 }
 
 pega_status tvm_ffi_import(pega_tvm_ffi *runtime, TVMFFIObjectHandle handle, const char *name,
-                           const char *doc, pega_function **out, pega_error *error) {
+                           const char *doc, const char *path, pega_function **out,
+                           pega_error *error) {
   if (!usable_name(name)) name = NULL;
   if (doc != NULL && !pega_text_is_utf8(doc, strlen(doc))) doc = NULL;
-  size_t size = name == NULL ? 0 : strlen(name);
-  imported *self = malloc(sizeof *self + size + 1);
+  size_t name_size = name == NULL ? 0 : strlen(name);
+  size_t path_size = path == NULL ? 0 : strlen(path) + 2; /* ": " */
+  imported *self = malloc(sizeof *self + path_size + name_size + 1);
   if (self == NULL) {
     return pega_error_set(error, PEGA_ERROR_OUT_OF_MEMORY, NULL, "no memory for a function");
   }
   self->runtime = runtime;
   self->handle = handle;
-  if (size > 0) memcpy(self->name, name, size);
-  self->name[size] = '\0';
+  if (path_size > 0) snprintf(self->where, path_size + 1, "%s: ", path);
+  if (name_size > 0) memcpy(self->where + path_size, name, name_size);
+  self->where[path_size + name_size] = '\0';
   pega_function_options options = PEGA_FUNCTION_OPTIONS_INIT;
   options.name = name;
   options.doc = doc;
@@ -185,7 +262,7 @@ pega_status pega_tvm_ffi_function_from_handle(pega_tvm_ffi *runtime, void *handl
                           ": expected %d, a Function",
                           object->type_index, kTVMFFIFunction);
   }
-  pega_status status = tvm_ffi_import(runtime, handle, name, NULL, out, error);
+  pega_status status = tvm_ffi_import(runtime, handle, name, NULL, NULL, out, error);
   if (status == PEGA_OK) runtime->api.TVMFFIObjectIncRef(handle);
   return status;
 }
@@ -308,7 +385,7 @@ pega_status pega_tvm_ffi_get_global(pega_tvm_ffi *runtime, const char *name, peg
   }
   pthread_mutex_unlock(&runtime->globals_lock);
   if (status != PEGA_OK) return status;
-  status = tvm_ffi_import(runtime, handle, name, NULL, out, error);
+  status = tvm_ffi_import(runtime, handle, name, NULL, NULL, out, error);
   if (status != PEGA_OK) runtime->release(handle);
   return status;
 }

@@ -10,6 +10,8 @@
 
 #include "error.h"
 
+enum { kLongestKind = 96 };
+
 typedef struct reader {
   const char *at;
   const char *end;
@@ -40,7 +42,7 @@ static bool read_vector(reader *in, uint64_t *count, reader *items) {
 }
 
 /* What usually registers the loader of a kind. */
-static const char *provider_of(const char *kind) {
+const char *tvm_ffi_provider_text(const char *kind) {
   static const struct {
     const char *kind;
     const char *provider;
@@ -59,6 +61,14 @@ static const char *provider_of(const char *kind) {
   return "the runtime library of the DSL that made it, such as Apache TVM's libtvm_runtime.so";
 }
 
+const char *const *tvm_ffi_provider_libraries(const char *kind) {
+  static const char *const compiler[] = {"libtvm_compiler.so", NULL};
+  static const char *const cuda[] = {"libtvm_runtime.so", "libtvm_runtime_cuda.so", NULL};
+  static const char *const others[] = {"libtvm_runtime.so", "libtvm_runtime_extra.so", NULL};
+  if (strcmp(kind, "static_library") == 0) return compiler;
+  return strcmp(kind, "cuda") == 0 ? cuda : others;
+}
+
 static pega_status malformed(const char *path, const char *what, pega_error *error) {
   return pega_error_set(
       error, PEGA_ERROR_FORMAT, NULL,
@@ -67,34 +77,26 @@ static pega_status malformed(const char *path, const char *what, pega_error *err
       path, what);
 }
 
-static pega_status check_loader(pega_tvm_ffi *runtime, const char *path, const char *kind,
-                                uint64_t size, pega_error *error) {
-  char name[160];
-  if (size == 0 || size > 96 || memchr(kind, '\0', (size_t)size) != NULL) {
-    return malformed(path, "the kind of a part is no name", error);
-  }
-  int length = snprintf(name, sizeof name, "ffi.Module.load_from_bytes.%.*s", (int)size, kind);
+pega_status tvm_ffi_has_loader(pega_tvm_ffi *runtime, const char *kind, bool *out,
+                               pega_error *error) {
+  char name[sizeof TVM_FFI_LOADER_PREFIX + kLongestKind];
+  int length = snprintf(name, sizeof name, TVM_FFI_LOADER_PREFIX "%s", kind);
   TVMFFIByteArray key = {name, (size_t)length};
   TVMFFIObjectHandle loader = NULL;
   pthread_mutex_lock(&runtime->globals_lock);
   int code = runtime->api.TVMFFIFunctionGetGlobal(&key, &loader);
   pthread_mutex_unlock(&runtime->globals_lock);
   if (code != 0) return tvm_ffi_error_take(runtime, "TVMFFIFunctionGetGlobal", code, error);
-  if (loader != NULL) {
-    runtime->release(loader);
-    return PEGA_OK;
-  }
-  return pega_error_set(
-      error, PEGA_ERROR_UNAVAILABLE, NULL,
-      "%s needs the runtime loader '%s', which nobody has registered in %s; load the "
-      "library that provides it first with pega_tvm_ffi_load_library(): %s",
-      path, name, runtime->path, provider_of(name + strlen("ffi.Module.load_from_bytes.")));
+  *out = loader != NULL;
+  if (loader != NULL) runtime->release(loader);
+  return PEGA_OK;
 }
 
-pega_status tvm_ffi_check_library_bin(pega_tvm_ffi *runtime, const char *path, const elf_file *file,
-                                      pega_error *error) {
-  if (file->library_bin == NULL) return PEGA_OK;
-  reader in = {file->library_bin, file->library_bin + file->library_bin_size};
+pega_status tvm_ffi_visit_library_bin(const char *path, const void *bytes, size_t room,
+                                      pega_status (*visit)(void *self, const char *kind,
+                                                           pega_error *error),
+                                      void *self, pega_error *error) {
+  reader in = {bytes, (const char *)bytes + room};
   uint64_t size;
   if (!read_u64(&in, &size) || size > (uint64_t)(in.end - in.at)) {
     return malformed(path, "it is larger than the file", error);
@@ -134,8 +136,45 @@ pega_status tvm_ffi_check_library_bin(pega_tvm_ffi *runtime, const char *path, c
     if (!read_bytes(&in, &content, &content_size)) {
       return malformed(path, "a part's content is cut off", error);
     }
-    pega_status status = check_loader(runtime, path, kind, kind_size, error);
+    char name[kLongestKind + 1];
+    if (kind_size == 0 || kind_size > kLongestKind ||
+        memchr(kind, '\0', (size_t)kind_size) != NULL) {
+      return malformed(path, "the kind of a part is no name", error);
+    }
+    memcpy(name, kind, (size_t)kind_size);
+    name[kind_size] = '\0';
+    pega_status status = visit(self, name, error);
     if (status != PEGA_OK) return status;
   }
   return PEGA_OK;
+}
+
+/* A check of one file in a runtime. */
+typedef struct loader_check {
+  pega_tvm_ffi *runtime;
+  const char *path;
+} loader_check;
+
+static pega_status check_loader(void *self, const char *kind, pega_error *error) {
+  const loader_check *check = self;
+  bool found = false;
+  pega_status status = tvm_ffi_has_loader(check->runtime, kind, &found, error);
+  if (status != PEGA_OK || found) return status;
+  return pega_error_set(error, PEGA_ERROR_UNAVAILABLE, NULL,
+                        "%s needs the runtime loader '" TVM_FFI_LOADER_PREFIX
+                        "%s', which nobody has registered in %s; load the library that provides it "
+                        "first with pega_tvm_ffi_load_library(): %s",
+                        check->path, kind, check->runtime->path, tvm_ffi_provider_text(kind));
+}
+
+pega_status tvm_ffi_check_library_bin(pega_tvm_ffi *runtime, const char *path, const pega_elf *file,
+                                      pega_error *error) {
+  size_t room;
+  const void *bytes = pega_elf_symbol_bytes(file, "__tvm_ffi__library_bin", &room);
+  if (bytes == NULL) {
+    if (pega_elf_find_defined(file, "__tvm_ffi__library_bin") == NULL) return PEGA_OK;
+    return malformed(path, "it lies outside the file", error);
+  }
+  loader_check check = {runtime, path};
+  return tvm_ffi_visit_library_bin(path, bytes, room, check_loader, &check, error);
 }

@@ -6,11 +6,13 @@
 #include <limits.h>
 #include <stdlib.h>
 
+#include "artifact/elf.h"
+#include "artifact/foreign_call.h"
 #include "convert.h"
 #include "core/text.h"
-#include "elf_file.h"
 #include "error.h"
 #include "library_bin.h"
+#include "module.h"
 
 struct pega_tvm_ffi_module {
   pega_tvm_ffi *runtime;
@@ -22,32 +24,46 @@ struct pega_tvm_ffi_module {
 
 static const char kPrefix[] = "__tvm_ffi_";
 
-/* Symbols of the module format itself, which begin like functions. */
-static bool is_function(const char *symbol) {
+const char *tvm_ffi_function_of_symbol(const char *symbol) {
+  /* Symbols of the module format itself begin like functions. */
   static const char *const others[] = {"__tvm_ffi__library_", "__tvm_ffi__metadata_",
                                        "__tvm_ffi__doc_"};
-  if (strncmp(symbol, kPrefix, sizeof kPrefix - 1) != 0) return false;
+  if (strncmp(symbol, kPrefix, sizeof kPrefix - 1) != 0) return NULL;
   for (size_t i = 0; i < sizeof others / sizeof *others; ++i) {
-    if (strncmp(symbol, others[i], strlen(others[i])) == 0) return false;
+    if (strncmp(symbol, others[i], strlen(others[i])) == 0) return NULL;
   }
-  return symbol[sizeof kPrefix - 1] != '\0';
+  return symbol[sizeof kPrefix - 1] == '\0' ? NULL : symbol + sizeof kPrefix - 1;
 }
 
 static int compare_names(const void *a, const void *b) {
   return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-static bool keep_names(pega_tvm_ffi_module *module, const elf_file *file) {
-  module->names = calloc(file->num_symbols + 1, sizeof *module->names);
+static bool keep_names(pega_tvm_ffi_module *module, const pega_elf *file) {
+  module->names = calloc((size_t)file->num_defined + 1, sizeof *module->names);
   if (module->names == NULL) return false;
-  for (size_t i = 0; i < file->num_symbols; ++i) {
-    if (!is_function(file->symbols[i])) continue;
-    char *name = strdup(file->symbols[i] + sizeof kPrefix - 1);
+  for (int32_t i = 0; i < file->num_defined; ++i) {
+    const char *function = tvm_ffi_function_of_symbol(file->defined[i].name);
+    if (function == NULL) continue;
+    char *name = strdup(function);
     if (name == NULL) return false;
     module->names[module->num_names++] = name;
   }
   qsort(module->names, module->num_names, sizeof *module->names, compare_names);
   return true;
+}
+
+static bool begins_tvm_ffi(const pega_elf_symbol *symbols, int32_t count) {
+  for (int32_t i = 0; i < count; ++i) {
+    if (strncmp(symbols[i].name, "TVMFFI", 6) == 0) return true;
+  }
+  return false;
+}
+
+/* Whether it defines or needs a symbol of TVM FFI's C API. */
+static bool uses_tvm_ffi(const pega_elf *file) {
+  return begins_tvm_ffi(file->defined, file->num_defined) ||
+         begins_tvm_ffi(file->undefined, file->num_undefined);
 }
 
 void pega_tvm_ffi_module_close(pega_tvm_ffi_module *module) {
@@ -62,9 +78,13 @@ void pega_tvm_ffi_module_close(pega_tvm_ffi_module *module) {
 /* Loads the file so that everything it needs is found now and not at its first call, where the
  * loader would end the process. It stays: what its functions return may outlive the module. */
 static pega_status load(pega_tvm_ffi *runtime, const char *path, int mode, pega_error *error) {
-  if (tvm_ffi_dlopen(path, RTLD_NOW | RTLD_NODELETE | mode) != NULL) return PEGA_OK;
-  const char *why = dlerror();
-  if (why == NULL) why = "no reason given";
+  char why[kForeignWhyRoom];
+  bool threw;
+  mode |= RTLD_NOW | RTLD_NODELETE;
+  if (tvm_ffi_dlopen(path, mode, &threw, why, sizeof why) != NULL) return PEGA_OK;
+  if (threw) {
+    return pega_error_set(error, PEGA_ERROR_CALLEE, NULL, "%s cannot be loaded: %s", path, why);
+  }
   bool symbol = strstr(why, "undefined symbol") != NULL;
   bool library = strstr(why, "cannot open shared object file") != NULL;
   return pega_error_set(
@@ -114,9 +134,14 @@ pega_status pega_tvm_ffi_module_open(pega_tvm_ffi *runtime, const char *path,
                           : path == NULL  ? "path"
                                           : "out");
   }
-  elf_file file;
-  pega_status status = elf_file_read(path, &file, error);
+  pega_elf file;
+  pega_status status = pega_elf_read(path, &file, error);
   if (status != PEGA_OK) return status;
+  status = pega_elf_check_loadable(&file, error);
+  if (status != PEGA_OK) {
+    pega_elf_free(&file);
+    return status;
+  }
   pega_tvm_ffi_module *module = calloc(1, sizeof *module);
   if (module != NULL) {
     module->runtime = runtime;
@@ -126,17 +151,17 @@ pega_status pega_tvm_ffi_module_open(pega_tvm_ffi *runtime, const char *path,
     status =
         pega_error_set(error, PEGA_ERROR_OUT_OF_MEMORY, NULL, "%s: no memory for its names", path);
   }
-  if (status == PEGA_OK && elf_file_defines(&file, "TVMFFIGetVersion")) {
+  if (status == PEGA_OK && pega_elf_find_defined(&file, "TVMFFIGetVersion") != NULL) {
     status = tvm_ffi_refuse_second_copy(path, error);
   }
-  if (status == PEGA_OK && module->num_names == 0 && !file.uses_tvm_ffi) {
+  if (status == PEGA_OK && module->num_names == 0 && !uses_tvm_ffi(&file)) {
     status = pega_error_set(error, PEGA_ERROR_FORMAT, NULL,
                             "%s is no TVM FFI module: it exports no symbol that starts with %s and "
                             "uses none of TVM FFI's",
                             path, kPrefix);
   }
   if (status == PEGA_OK) status = tvm_ffi_check_library_bin(runtime, path, &file, error);
-  elf_file_free(&file);
+  pega_elf_free(&file);
   if (status == PEGA_OK) status = load(runtime, module->path, RTLD_LOCAL, error);
   if (status == PEGA_OK) status = load_module(runtime, module->path, &module->handle, error);
   if (status != PEGA_OK) {
@@ -237,7 +262,8 @@ pega_status pega_tvm_ffi_module_get(pega_tvm_ffi_module *module, const char *nam
           &answer, NULL) == PEGA_OK) {
     tvm_ffi_from_owned(runtime, &answer, &doc, NULL);
   }
-  status = tvm_ffi_import(runtime, found.v_obj, name, pega_value_as_string(&doc, NULL), out, error);
+  status = tvm_ffi_import(runtime, found.v_obj, name, pega_value_as_string(&doc, NULL),
+                          module->path, out, error);
   if (status != PEGA_OK) tvm_ffi_any_release(runtime, &found);
   pega_value_release(&doc);
   return status;
@@ -249,11 +275,13 @@ pega_status pega_tvm_ffi_load_library(pega_tvm_ffi *runtime, const char *path, p
                           "pega_tvm_ffi_load_library: %s is NULL",
                           runtime == NULL ? "runtime" : "path");
   }
-  elf_file file;
-  pega_status status = elf_file_read(path, &file, error);
+  pega_elf file;
+  pega_status status = pega_elf_read_interface(path, &file, error);
   if (status != PEGA_OK) return status;
-  if (elf_file_defines(&file, "TVMFFIGetVersion")) status = tvm_ffi_refuse_second_copy(path, error);
-  elf_file_free(&file);
+  status = pega_elf_check_loadable(&file, error);
+  if (status == PEGA_OK && pega_elf_find_defined(&file, "TVMFFIGetVersion") != NULL)
+    status = tvm_ffi_refuse_second_copy(path, error);
+  pega_elf_free(&file);
   if (status != PEGA_OK) return status;
   char real[PATH_MAX];
   if (realpath(path, real) == NULL) {

@@ -9,13 +9,16 @@
 #include <link.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/auxv.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include "artifact/elf.h"
+#include "artifact/foreign_call.h"
 #include "core/options.h"
 #include "core/text.h"
-#include "elf_file.h"
 #include "locate.h"
 #include "stream.h"
 
@@ -51,6 +54,8 @@ static const char *source_name(pega_tvm_ffi_source source) {
       return "$" PEGA_TVM_FFI_LIBRARY_ENV;
     case PEGA_TVM_FFI_PROCESS:
       return "already in the process";
+    case PEGA_TVM_FFI_FOLDER:
+      return "the given folders'";
     case PEGA_TVM_FFI_BUILD:
       return "the build's copy";
     case PEGA_TVM_FFI_SYSTEM:
@@ -61,13 +66,13 @@ static const char *source_name(pega_tvm_ffi_source source) {
 
 /* ------------------------------------------------------------------------------- loading -- */
 
-/* dlopen that leaves the host's SIGSEGV handler as it was. A handler that another thread sets
+/* A load that leaves the host's SIGSEGV handler as it was. A handler that another thread sets
  * meanwhile is not of the new library, and stays. */
-void *tvm_ffi_dlopen(const char *path, int mode) {
+void *tvm_ffi_dlopen(const char *path, int mode, bool *threw, char *why, size_t why_size) {
   struct sigaction before;
   struct sigaction after;
   bool saved = sigaction(SIGSEGV, NULL, &before) == 0;
-  void *library = dlopen(path, mode);
+  void *library = pega_foreign_load(path, mode, threw, why, why_size);
   if (library == NULL || !saved || sigaction(SIGSEGV, NULL, &after) != 0) return library;
   bool had_info = (before.sa_flags & SA_SIGINFO) != 0;
   bool has_info = (after.sa_flags & SA_SIGINFO) != 0;
@@ -107,9 +112,9 @@ static pega_status missing_symbol(const char *path, const char *symbol, pega_err
 }
 
 /* Looks every symbol up in the file, before any of the library's code runs. */
-static pega_status check_symbols(const char *path, const elf_file *file, pega_error *error) {
+static pega_status check_symbols(const char *path, const pega_elf *file, pega_error *error) {
 #define CHECK_(symbol) \
-  if (!elf_file_defines(file, #symbol)) return missing_symbol(path, #symbol, error);
+  if (pega_elf_find_defined(file, #symbol) == NULL) return missing_symbol(path, #symbol, error);
   TVM_FFI_REQUIRED_SYMBOLS(CHECK_)
 #undef CHECK_
   return PEGA_OK;
@@ -242,14 +247,15 @@ pega_status tvm_ffi_refuse_second_copy(const char *path, pega_error *error) {
 /* Opens the library file at `path`. */
 static pega_status open_file(const char *path, pega_tvm_ffi_source source, pega_tvm_ffi **out,
                              pega_error *error) {
-  elf_file file;
-  pega_status status = elf_file_read(path, &file, error);
+  pega_elf file;
+  pega_status status = pega_elf_read_interface(path, &file, error);
   if (status != PEGA_OK) return status;
-  status = elf_file_defines(&file, "TVMFFIGetVersion")
-               ? PEGA_OK
-               : missing_symbol(path, "TVMFFIGetVersion", error);
+  status = pega_elf_check_loadable(&file, error);
+  if (status == PEGA_OK && pega_elf_find_defined(&file, "TVMFFIGetVersion") == NULL) {
+    status = missing_symbol(path, "TVMFFIGetVersion", error);
+  }
   bool whole = status == PEGA_OK && check_symbols(path, &file, error) == PEGA_OK;
-  elf_file_free(&file);
+  pega_elf_free(&file);
   if (status == PEGA_OK) status = tvm_ffi_refuse_second_copy(path, error);
   if (status != PEGA_OK) return status;
   char real[PATH_MAX];
@@ -258,11 +264,13 @@ static pega_status open_file(const char *path, pega_tvm_ffi_source source, pega_
   }
   /* A library that lacks symbols may be of another version: that is the better reason, and only
    * running it tells. */
-  void *library = tvm_ffi_dlopen(real, (whole ? RTLD_NOW : RTLD_LAZY) | RTLD_LOCAL);
+  char why[kForeignWhyRoom];
+  bool threw;
+  void *library =
+      tvm_ffi_dlopen(real, (whole ? RTLD_NOW : RTLD_LAZY) | RTLD_LOCAL, &threw, why, sizeof why);
   if (library == NULL) {
-    const char *why = dlerror();
-    return pega_error_set(error, PEGA_ERROR_IO, NULL, "%s: cannot be loaded: %s", path,
-                          why == NULL ? "no reason given" : why);
+    return pega_error_set(error, threw ? PEGA_ERROR_CALLEE : PEGA_ERROR_IO, NULL,
+                          "%s: cannot be loaded: %s", path, why);
   }
   if (!whole) {
     TVMFFIVersion version = {0, 0, 0};
@@ -311,13 +319,12 @@ static pega_status open_system(pega_tvm_ffi **out, pega_error *error) {
   tvm_ffi_copy copies[kMaxRuntimes];
   size_t count = tvm_ffi_find_copies(copies, kMaxRuntimes);
   if (count > kMaxRuntimes) count = kMaxRuntimes;
-  void *library = tvm_ffi_dlopen("libtvm_ffi.so", RTLD_LAZY | RTLD_LOCAL);
+  char why[kForeignWhyRoom] = "libtvm_ffi.so: not found";
+  void *library = tvm_ffi_dlopen("libtvm_ffi.so", RTLD_LAZY | RTLD_LOCAL, NULL, why, sizeof why);
   struct link_map *map = NULL;
   pega_status status;
   if (library == NULL || dlinfo(library, RTLD_DI_LINKMAP, &map) != 0) {
-    const char *why = dlerror();
-    status = pega_error_set(error, PEGA_ERROR_NOT_FOUND, NULL, "%s",
-                            why == NULL ? "libtvm_ffi.so: not found" : why);
+    status = pega_error_set(error, PEGA_ERROR_NOT_FOUND, NULL, "%s", why);
   } else if (count > 0) {
     /* The loader gives a library of that name that it has already, or a second one. Neither will do
      * after the one in the process was refused. */
@@ -391,7 +398,25 @@ static bool try_place(search *state, pega_tvm_ffi_source source, const char *pat
   return status == PEGA_OK || choice;
 }
 
-static void run_search(search *state, const char *given_path) {
+/* The first libtvm_ffi.so in the folders that is one for this machine, on the heap; NULL for none. */
+static char *find_in(const tvm_ffi_places *places) {
+  for (int32_t i = 0; i < places->num_folders; ++i) {
+    char path[PATH_MAX];
+    int length = snprintf(path, sizeof path, "%s/libtvm_ffi.so", places->folders[i]);
+    if (length < 0 || (size_t)length >= sizeof path || access(path, R_OK) != 0) continue;
+    pega_elf file;
+    if (pega_elf_read_interface(path, &file, NULL) != PEGA_OK) continue;
+    bool fits = pega_elf_check_loadable(&file, NULL) == PEGA_OK &&
+                pega_elf_find_defined(&file, "TVMFFIGetVersion") != NULL;
+    pega_elf_free(&file);
+    char *real = fits ? realpath(path, NULL) : NULL;
+    if (real != NULL) return real;
+  }
+  return NULL;
+}
+
+static void run_search(search *state, const tvm_ffi_places *places) {
+  const char *given_path = places->given_path;
   pthread_mutex_lock(&open_lock);
   const char *environment = secure_getenv(PEGA_TVM_FFI_LIBRARY_ENV);
   bool over = false;
@@ -407,6 +432,9 @@ static void run_search(search *state, const char *given_path) {
     pega_heap_text_printf(&state->report, "\n  $" PEGA_TVM_FFI_LIBRARY_ENV ": not set");
   }
   over = over || try_place(state, PEGA_TVM_FFI_PROCESS, NULL, false);
+  char *of_folder = over ? NULL : find_in(places);
+  if (of_folder != NULL) over = try_place(state, PEGA_TVM_FFI_FOLDER, of_folder, true);
+  free(of_folder);
   over = over || try_place(state, PEGA_TVM_FFI_BUILD, PEGA_TVM_FFI_BUILD_LIBRARY, false);
   over = over || try_place(state, PEGA_TVM_FFI_SYSTEM, NULL, false);
   pthread_mutex_unlock(&open_lock);
@@ -428,16 +456,10 @@ static pega_status check_options(const pega_tvm_ffi_options *options, pega_error
   return PEGA_OK;
 }
 
-pega_status pega_tvm_ffi_open(const pega_tvm_ffi_options *options, pega_tvm_ffi **out,
-                              pega_error *error) {
-  if (out == NULL) {
-    return pega_error_set(error, PEGA_ERROR_INVALID_ARGUMENT, NULL,
-                          "pega_tvm_ffi_open: out is NULL");
-  }
-  pega_status status = check_options(options, error);
-  if (status != PEGA_OK) return status;
+static pega_status open_from(const tvm_ffi_places *places, pega_tvm_ffi **out, pega_error *error) {
+  pega_status status = PEGA_OK;
   search state = {.found = NULL};
-  run_search(&state, options == NULL ? NULL : options->library_path);
+  run_search(&state, places);
   if (state.found == NULL) {
     /* Nothing anywhere is "unavailable"; a choice that failed, or a library that is there and was
      * refused, is told by its own status. */
@@ -454,9 +476,22 @@ pega_status pega_tvm_ffi_open(const pega_tvm_ffi_options *options, pega_tvm_ffi 
     if (error != NULL) error->code = state.code;
   } else {
     *out = state.found;
+    status = tvm_ffi_add_loader(NULL, error);
   }
   free(state.report.data);
   return status;
+}
+
+pega_status pega_tvm_ffi_open(const pega_tvm_ffi_options *options, pega_tvm_ffi **out,
+                              pega_error *error) {
+  if (out == NULL) {
+    return pega_error_set(error, PEGA_ERROR_INVALID_ARGUMENT, NULL,
+                          "pega_tvm_ffi_open: out is NULL");
+  }
+  pega_status status = check_options(options, error);
+  if (status != PEGA_OK) return status;
+  const tvm_ffi_places places = {options == NULL ? NULL : options->library_path, NULL, 0};
+  return open_from(&places, out, error);
 }
 
 pega_status tvm_ffi_open_in_process(pega_tvm_ffi **out, pega_error *error) {
@@ -464,6 +499,43 @@ pega_status tvm_ffi_open_in_process(pega_tvm_ffi **out, pega_error *error) {
   pega_status status = open_in_process(out, error);
   pthread_mutex_unlock(&open_lock);
   return status;
+}
+
+bool tvm_ffi_foresee(const tvm_ffi_places *places, pega_tvm_ffi **open, char **path) {
+  const char *given_path = places->given_path;
+  *open = NULL;
+  *path = NULL;
+  const char *environment = secure_getenv(PEGA_TVM_FFI_LIBRARY_ENV);
+  pthread_mutex_lock(&open_lock);
+  /* One that is open is the one to use, unless another was named for modules. */
+  for (int i = 0; i < num_runtimes && *open == NULL; ++i) {
+    if (given_path == NULL || same_file(runtimes[i].path, given_path)) *open = &runtimes[i];
+  }
+  bool chosen = given_path != NULL || (environment != NULL && environment[0] != '\0');
+  if (*open == NULL && !chosen) open_in_process(open, NULL);
+  pthread_mutex_unlock(&open_lock);
+  if (*open != NULL) return true;
+  if (!chosen && (*path = find_in(places)) != NULL) return true;
+  const char *from = given_path != NULL ? given_path : chosen ? environment : NULL;
+  if (from == NULL && access(PEGA_TVM_FFI_BUILD_LIBRARY, R_OK) == 0) {
+    from = PEGA_TVM_FFI_BUILD_LIBRARY;
+  }
+  if (from == NULL) {
+    *path = strdup("libtvm_ffi.so");
+  } else {
+    *path = realpath(from, NULL);
+    if (*path == NULL) *path = strdup(from);
+  }
+  return *path != NULL;
+}
+
+pega_status tvm_ffi_open_for(const tvm_ffi_places *places, pega_tvm_ffi **out, pega_error *error) {
+  char *path = NULL;
+  if (!tvm_ffi_foresee(places, out, &path)) {
+    return pega_error_set(error, PEGA_ERROR_OUT_OF_MEMORY, NULL, "no memory for a runtime's path");
+  }
+  free(path);
+  return *out != NULL ? PEGA_OK : open_from(places, out, error);
 }
 
 void pega_tvm_ffi_close(pega_tvm_ffi *runtime) {
@@ -481,7 +553,8 @@ pega_status pega_tvm_ffi_search_report(const pega_tvm_ffi_options *options, pega
   pega_status status = check_options(options, error);
   if (status != PEGA_OK) return status;
   search state = {.found = NULL};
-  run_search(&state, options == NULL ? NULL : options->library_path);
+  const tvm_ffi_places places = {options == NULL ? NULL : options->library_path, NULL, 0};
+  run_search(&state, &places);
   if (state.report.failed || state.report.data == NULL) {
     status = pega_error_set(error, PEGA_ERROR_OUT_OF_MEMORY, NULL, "no memory for the report");
   } else {

@@ -5,14 +5,17 @@
  *
  *   runtime_probe [--preload FILE]... [--library FILE] [--report] [--twice]
  *                 [--segv] [--streams] [--second FILE] [--call FIXTURE]
+ *                 [--artifact FILE [--folder DIR]]
  *
  * --preload opens FILE as a host would have before it calls pega (--preload-local: its symbols for
  * itself); --segv installs a SIGSEGV handler
  * first and faults at the end; --streams sets streams before the runtime is opened and tells what is
  * seen of them after; --second gives FILE as a module and as a library that modules need; --call opens
- * the fixture module and calls add(2, 3).
+ * the fixture module and calls add(2, 3). --artifact opens FILE through pega_artifact_open() instead,
+ * --folder gives DIR to look in, and then the runtime that this took is told.
  */
 #include <dlfcn.h>
+#include <pega/artifact.h>
 #include <pega/pega.h>
 #include <pega/tvm_ffi.h>
 #include <pthread.h>
@@ -27,6 +30,8 @@ struct probe {
   pega_tvm_ffi_options options;
   const char *second;
   const char *fixture;
+  const char *artifact;
+  const char *folder;
   bool report;
   bool twice;
   bool segv;
@@ -85,6 +90,12 @@ static int parse(int argc, char **argv, struct probe *probe) {
       i++;
     } else if (strcmp(word, "--call") == 0) {
       probe->fixture = value;
+      i++;
+    } else if (strcmp(word, "--artifact") == 0) {
+      probe->artifact = value;
+      i++;
+    } else if (strcmp(word, "--folder") == 0) {
+      probe->folder = value;
       i++;
     } else if (strcmp(word, "--second") == 0) {
       probe->second = value;
@@ -237,6 +248,23 @@ static int describe(pega_tvm_ffi *runtime) {
   return 0;
 }
 
+static int open_artifact(const struct probe *probe) {
+  pega_error error = PEGA_ERROR_INIT;
+  pega_artifact *artifact = NULL;
+  pega_tvm_ffi *runtime = NULL;
+  pega_artifact_options options = PEGA_ARTIFACT_OPTIONS_INIT;
+  options.path = probe->artifact;
+  options.search_paths = &probe->folder;
+  options.num_search_paths = probe->folder == NULL ? 0 : 1;
+  pega_status status = pega_tvm_ffi_add_loader(&probe->options, &error);
+  if (status == PEGA_OK) status = pega_artifact_open(&options, &artifact, &error);
+  if (status == PEGA_OK) status = pega_tvm_ffi_open(&probe->options, &runtime, &error);
+  int result = status == PEGA_OK ? describe(runtime) : failed(status, &error);
+  pega_tvm_ffi_close(runtime);
+  pega_artifact_release(artifact);
+  return result;
+}
+
 int main(int argc, char **argv) {
   struct probe probe = {.options = PEGA_TVM_FFI_OPTIONS_INIT};
   setvbuf(stdout, NULL, _IOLBF, 0);
@@ -244,6 +272,7 @@ int main(int argc, char **argv) {
   if (parse(argc, argv, &probe) != 0) return 2;
   if (probe.segv) install_handler();
   if (probe.report) return report(&probe);
+  if (probe.artifact != NULL) return open_artifact(&probe);
   struct stream_thread other;
   if (probe.streams) set_streams(&other);
   struct sigaction before;

@@ -84,6 +84,31 @@ static void test_build_copy_comes_fourth(void **state) {
   expect_source(PEGA_TVM_FFI_BUILD, PEGA_TEST_BUILD_LIBRARY);
 }
 
+#define ARTIFACT(folder) "--artifact", PEGA_TEST_FIXTURE, "--folder", folder
+
+/* A folder that is given with an artifact comes after a copy in the process and before the build's. */
+static void test_given_folder(void **state) {
+  (void)state;
+  PROBE(ARTIFACT(PEGA_TEST_COPIES));
+  expect_source(PEGA_TVM_FFI_FOLDER, OTHER_COPY);
+  assert_string_equal(LINE("copies"), "1");
+  PROBE_ENV(LIBRARY_ENV "=" PEGA_TEST_BUILD_LIBRARY, ARTIFACT(PEGA_TEST_COPIES));
+  expect_source(PEGA_TVM_FFI_ENVIRONMENT, PEGA_TEST_BUILD_LIBRARY);
+  PROBE("--library", PEGA_TEST_BUILD_LIBRARY, ARTIFACT(PEGA_TEST_COPIES));
+  expect_source(PEGA_TVM_FFI_EXPLICIT, PEGA_TEST_BUILD_LIBRARY);
+  PROBE("--preload", PEGA_TEST_BUILD_LIBRARY, ARTIFACT(PEGA_TEST_COPIES));
+  expect_source(PEGA_TVM_FFI_PROCESS, PEGA_TEST_BUILD_LIBRARY);
+  PROBE(ARTIFACT(PEGA_TEST_SCRATCH));
+  expect_source(PEGA_TVM_FFI_BUILD, PEGA_TEST_BUILD_LIBRARY);
+}
+
+/* What is there is a choice: nothing else is tried. */
+static void test_given_folder_refused(void **state) {
+  (void)state;
+  PROBE(ARTIFACT(PEGA_TEST_FAKES "/1.0.0"));
+  EXPECT_REFUSED("VERSION", "the given folders'", FAKE("1.0.0"), "too new");
+}
+
 static void test_system_comes_last(void **state) {
   (void)state;
   const char *none[] = {NULL};
@@ -299,6 +324,8 @@ int main(void) {
       cmocka_unit_test(test_environment_comes_second),
       cmocka_unit_test(test_copy_in_process_comes_third),
       cmocka_unit_test(test_build_copy_comes_fourth),
+      cmocka_unit_test(test_given_folder),
+      cmocka_unit_test(test_given_folder_refused),
       cmocka_unit_test(test_system_comes_last),
       cmocka_unit_test(test_nothing_found_tells_every_place),
       cmocka_unit_test(test_report_tells_every_place),
