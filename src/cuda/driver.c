@@ -73,7 +73,11 @@ static void *find(const source *from, const char *name, int version) {
 }
 
 /* What every failure to open ends with. */
+#ifdef PEGA_MODULE
+#define ON_CPU "use another implementation: this module's kernels are for GPUs alone"
+#else
 #define ON_CPU "call the tensor form on CPU tensors"
+#endif
 
 static pega_status refuse(pega_error *error, pega_status status, CUresult code, const char *text,
                           const char *detail) {

@@ -91,11 +91,17 @@ static pega_status find_device(const launch *call, pega_cuda_device **out, CUcon
   return pega_cuda_device_get(driver, call->kernel->name, ordinal, out, error);
 }
 
+#ifdef PEGA_MODULE
+#define PREPARE "call it once"
+#else
+#define PREPARE "call pega_function_prepare()"
+#endif
+
 static pega_status refuse_capture(const launch *call, int32_t ordinal, pega_error *error) {
   pega_error_set(error, PEGA_ERROR_UNAVAILABLE, NULL,
                  "%s: nothing was launched: it is not prepared on cuda:%" PRId32
-                 " and the stream is being captured, during which nothing may be loaded; call "
-                 "pega_function_prepare() before the capture (the capture is still valid)",
+                 " and the stream is being captured, during which nothing may be loaded; " PREPARE
+                 " before the capture (the capture is still valid)",
                  call->kernel->name, ordinal);
   if (error != NULL) error->code = kCudaErrorStreamCaptureUnsupported;
   return PEGA_ERROR_UNAVAILABLE;

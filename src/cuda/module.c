@@ -26,7 +26,8 @@ pega_status pega_module_load(const pega_cuda_driver *driver, const char *where, 
   if (status != PEGA_OK) return status;
   for (pega_module *at = modules; at != NULL; at = at->next) {
     if (at->context == in->context && at->context_id == in->context_id &&
-        memcmp(at->sha256, blob->sha256, sizeof at->sha256) == 0) {
+        memcmp(at->sha256, blob->sha256, sizeof at->sha256) == 0 && at->ptx == variant->ptx &&
+        strcmp(at->target.name, variant->target.name) == 0) {
       *out = at->handle;
       return PEGA_OK;
     }
@@ -38,7 +39,7 @@ pega_status pega_module_load(const pega_cuda_driver *driver, const char *where, 
   }
   char log[512] = "";
   /* The pack keeps a NUL behind PTX, as the driver wants it. */
-  bool ptx = blob->kind == kBlobPtx;
+  bool ptx = variant->ptx;
   CUresult result = ptx ? load_ptx(driver, &made->handle, bytes, log, sizeof log)
                         : driver->cuModuleLoadData(&made->handle, bytes);
   if (result != kCudaSuccess) {
@@ -58,6 +59,8 @@ pega_status pega_module_load(const pega_cuda_driver *driver, const char *where, 
   made->context_id = in->context_id;
   made->primary = in->primary;
   memcpy(made->sha256, blob->sha256, sizeof made->sha256);
+  made->target = variant->target;
+  made->ptx = ptx;
   made->next = modules;
   modules = made;
   *out = made->handle;

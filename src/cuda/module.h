@@ -12,6 +12,8 @@ typedef struct pega_module {
   unsigned long long context_id;
   bool primary;
   unsigned char sha256[kSha256Bytes];
+  pega_target target; /* a fatbin has code for several */
+  bool ptx;
   CUmodule handle; /* NULL: unloaded, but the thread's context could not be given back */
 } pega_module;
 

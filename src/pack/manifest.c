@@ -8,16 +8,6 @@
 #include "core/signature.h"
 #include "digest.h"
 
-bool pega_manifest_wrap(pega_json_reader *reader, const pega_json *at, pega_error *inner) {
-  if (inner->status == PEGA_ERROR_OUT_OF_MEMORY) {
-    pega_json_out_of_memory(reader);
-  } else {
-    pega_json_fail(reader, at, PEGA_ERROR_FORMAT, "%s", pega_error_message(inner));
-  }
-  pega_error_clear(inner);
-  return false;
-}
-
 bool pega_manifest_word(pega_json_reader *reader, const pega_json *object, const char *key,
                         size_t most, const char **out) {
   pega_json at;
@@ -62,7 +52,7 @@ static const int32_t *sort_names(pega_arena *arena, sorted_name *room, int32_t c
 
 static bool read_blob(pega_manifest *manifest, const pega_json *at, pega_blob *out) {
   static const char *const fields[] = {"sha256", "size", "kind", NULL};
-  static const char *const kinds[] = {"cubin", "ptx", "data"};
+  static const char *const kinds[] = {"cubin", "ptx", "data", "fatbin"};
   pega_json_reader *reader = &manifest->reader;
   const char *text;
   pega_json member;
@@ -83,12 +73,12 @@ static bool read_blob(pega_manifest *manifest, const pega_json *at, pega_blob *o
   out->size = (uint64_t)size;
   if (!pega_json_need(reader, at, "kind", &member)) return false;
   text = pega_json_text_of(member.value);
-  for (uint32_t i = 0; i < 3; ++i) {
+  for (uint32_t i = 0; i < 4; ++i) {
     if (strcmp(text, kinds[i]) != 0) continue;
     out->kind = i;
     return true;
   }
-  return pega_json_expected(reader, &member, "\"cubin\", \"ptx\" or \"data\"");
+  return pega_json_expected(reader, &member, "\"cubin\", \"ptx\", \"fatbin\" or \"data\"");
 }
 
 static bool read_blobs(pega_manifest *manifest, const pega_json *root) {
@@ -160,7 +150,7 @@ bool pega_manifest_blob(pega_manifest *manifest, const pega_json *object, const 
     return pega_json_fail(reader, &at, PEGA_ERROR_FORMAT, "blob %s is of kind %s: expected %s",
                           pega_json_text_of(at.value),
                           manifest->pack->blobs[*out].kind == kBlobData ? "data" : "code",
-                          kinds == kAnyKernelBlob ? "cubin or ptx" : "data");
+                          kinds == kAnyKernelBlob ? "cubin, ptx or fatbin" : "data");
   }
   manifest->blob_used[*out] = true;
   return true;
@@ -227,6 +217,7 @@ static bool read_function(pega_manifest *manifest, const pega_json *at, pega_pac
   pega_pointee pointees[kMaxParams];
   pega_manifest_function function = {manifest, out, NULL, pointees};
   bool same_device;
+  memset(pointees, 0, sizeof pointees);
   if (!pega_json_fields(reader, at, fields) ||
       !pega_json_need_text(reader, at, "name", 1, PEGA_MAX_NAME, &out->name) ||
       !pega_json_text_or(reader, at, "doc", "", &out->doc) ||
@@ -234,6 +225,11 @@ static bool read_function(pega_manifest *manifest, const pega_json *at, pega_pac
       !pega_manifest_read_signature(manifest, at, &out->signature, pointees)) {
     return false;
   }
+  const size_t count = (size_t)out->signature.num_params;
+  pega_pointee *kept = pega_arena_alloc(&manifest->pack->arena, count, sizeof *kept);
+  if (kept == NULL) return pega_json_out_of_memory(reader);
+  memcpy(kept, pointees, count * sizeof *kept);
+  out->pointees = kept;
   if (same_device) out->signature.flags |= PEGA_SIGNATURE_SAME_DEVICE;
   /* Who makes a function of it later can then only run out of memory. */
   pega_error error = PEGA_ERROR_INIT;
@@ -243,7 +239,7 @@ static bool read_function(pega_manifest *manifest, const pega_json *at, pega_pac
   options.signature = &out->signature;
   options.call = never_called;
   if (pega_function_create(&options, &function.function, &error) != PEGA_OK) {
-    return pega_manifest_wrap(reader, at, &error);
+    return pega_json_wrap(reader, at, &error);
   }
   bool read = read_variants(&function, at) && read_golden_cases(&function, at);
   pega_function_release(function.function);
@@ -316,7 +312,7 @@ static bool read_root(pega_manifest *manifest, const pega_json *root) {
 }
 
 pega_status pega_manifest_read(pega_pack *pack, pega_error *error) {
-  pega_manifest manifest = {{pack->source, &pack->arena, error, PEGA_OK}, pack, NULL, NULL};
+  pega_manifest manifest = {{pack->source, &pack->arena, error, PEGA_OK, NULL}, pack, NULL, NULL};
   pega_arena document = {NULL};
   pega_json_value value;
   const pega_json root = {NULL, NULL, 0, &value};

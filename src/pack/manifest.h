@@ -13,19 +13,6 @@ typedef struct pega_manifest {
   bool *blob_used;
 } pega_manifest;
 
-/* A dimension of what a pointer points at: a size, or the parameter that says it. */
-typedef struct pega_pointee_dim {
-  int64_t size;
-  int32_t param; /* -1: `size` */
-} pega_pointee_dim;
-
-/* What a pointer points at; rank -1 where nothing is said. */
-typedef struct pega_pointee {
-  DLDataType dtype;
-  int32_t rank;
-  pega_pointee_dim dims[kMaxGoldenRank];
-} pega_pointee;
-
 /* The function that is being read. */
 typedef struct pega_manifest_function {
   pega_manifest *manifest;
@@ -34,7 +21,7 @@ typedef struct pega_manifest_function {
   const pega_pointee *pointees;    /* one for each parameter */
 } pega_manifest_function;
 
-enum { kAnyKernelBlob = 1 << kBlobCubin | 1 << kBlobPtx };
+enum { kAnyKernelBlob = 1 << kBlobCubin | 1 << kBlobPtx | 1 << kBlobFatbin };
 
 /* The index of the blob that the member `key` names, which has to be of one of `kinds`. */
 bool pega_manifest_blob(pega_manifest *manifest, const pega_json *object, const char *key,
@@ -44,8 +31,6 @@ bool pega_manifest_word(pega_json_reader *reader, const pega_json *object, const
                         size_t most, const char **out);
 /* The index of the parameter of this name; -1 for none. */
 int32_t pega_manifest_param(const pega_signature *signature, const char *name);
-/* The error of a part that has texts of its own, with where it is in the manifest. */
-bool pega_manifest_wrap(pega_json_reader *reader, const pega_json *at, pega_error *inner);
 
 bool pega_manifest_read_signature(pega_manifest *manifest, const pega_json *function,
                                   pega_signature *out, pega_pointee *pointees);

@@ -27,7 +27,7 @@ bool pega_manifest_read_expression(const pega_manifest_function *function, const
   if (!pega_json_text(reader, at, 1, kMaxExpressionText, &out->text)) return false;
   if (pega_expression_compile(out->text, &function->description->signature, code, &out->size,
                               &error) != PEGA_OK) {
-    return pega_manifest_wrap(reader, at, &error);
+    return pega_json_wrap(reader, at, &error);
   }
   pega_instruction *kept = pega_arena_alloc(reader->arena, (size_t)out->size, sizeof *kept);
   if (kept == NULL) return pega_json_out_of_memory(reader);
@@ -227,10 +227,23 @@ static bool check_made_by(pega_json_reader *reader, const pega_json *variant) {
   return true;
 }
 
+/* Which code of a fatbin is meant; of other blobs the kind says it. */
+static bool read_form(const pega_manifest_function *function, const pega_json *at,
+                      pega_kernel_variant *out) {
+  pega_json_reader *reader = &function->manifest->reader;
+  pega_json member;
+  const uint32_t kind = function->manifest->pack->blobs[out->blob].kind;
+  out->ptx = kind == kBlobPtx;
+  if (!pega_json_get(at, "ptx", &member)) return true;
+  if (kind == kBlobFatbin) return pega_json_bool_or(reader, at, "ptx", false, &out->ptx);
+  return pega_json_fail(reader, &member, PEGA_ERROR_FORMAT, "only a blob of kind fatbin has this");
+}
+
 bool pega_manifest_read_variant(const pega_manifest_function *function, const pega_json *at,
                                 pega_kernel_variant *out) {
   static const char *const fields[] = {"target",
                                        "blob",
+                                       "ptx",
                                        "entry",
                                        "when",
                                        "params",
@@ -250,6 +263,7 @@ bool pega_manifest_read_variant(const pega_manifest_function *function, const pe
   pega_json_reader *reader = &function->manifest->reader;
   return pega_json_fields(reader, at, fields) && read_target(reader, at, &out->target) &&
          pega_manifest_blob(function->manifest, at, "blob", kAnyKernelBlob, &out->blob) &&
+         read_form(function, at, out) &&
          pega_manifest_word(reader, at, "entry", kMaxEntry, &out->entry) &&
          read_conditions(function, at, out) &&
          pega_manifest_read_kernel_params(function, at, out) && read_grid(function, at, out) &&

@@ -6,6 +6,7 @@
 
 #include "core/text.h"
 #include "cubin.h"
+#include "fatbin.h"
 #include "pack.h"
 #include "ptx.h"
 
@@ -133,6 +134,54 @@ static pega_status check_ptx(const char *what, const pega_kernel_variant *varian
                         (size_t)(end - text), size);
 }
 
+static pega_status bad_fatbin(const char *what, const char *why, pega_error *error) {
+  return pega_error_set(error, PEGA_ERROR_FORMAT, NULL,
+                        "%s: the fatbin is damaged: %s; build the pack again", what, why);
+}
+
+/* The one entry of a fatbin that is the variant's: the driver is given it alone, so that it has no choice. */
+static pega_status take_entry(const char *what, const pega_kernel_variant *variant,
+                              const void **bytes, size_t *size, pega_error *error) {
+  pega_fatbin fatbin;
+  pega_fatbin_entry entry, found = {.bytes = NULL};
+  bool more;
+  char room[400] = "none";
+  pega_text has = {room, sizeof room, 0};
+  const char *why = pega_fatbin_begin(&fatbin, *bytes, *size, NULL);
+  for (; why == NULL && (why = pega_fatbin_next(&fatbin, &entry, &more)) == NULL && more;) {
+    if (entry.kind != kFatbinPtx && entry.kind != kFatbinCubin) continue;
+    const bool ptx = entry.kind == kFatbinPtx;
+    pega_text_printf(&has, "%s%s for sm_%" PRIu32 "%.1s", has.size == 0 ? "" : ", ",
+                     ptx ? "PTX" : "a cubin", entry.arch, &entry.suffix);
+    if (ptx != variant->ptx || entry.arch != (uint32_t)variant->target.compute_capability ||
+        entry.suffix != variant->target.suffix) {
+      continue;
+    }
+    if (found.bytes != NULL) why = "it has two entries for the target";
+    found = entry;
+  }
+  if (why != NULL) return bad_fatbin(what, why, error);
+  if (found.bytes == NULL) {
+    return pega_error_set(
+        error, PEGA_ERROR_FORMAT, NULL,
+        "%s: the fatbin has no %s for this target, it has: %s; build the pack again", what,
+        variant->ptx ? "PTX" : "cubin", room);
+  }
+  if (found.compressed) {
+    return pega_error_set(
+        error, PEGA_ERROR_FORMAT, NULL,
+        "%s: the fatbin's entry is compressed and cannot be checked; build it with "
+        "--no-compress",
+        what);
+  }
+  *bytes = found.bytes;
+  *size = found.size;
+  if (!variant->ptx) return PEGA_OK;
+  /* Text up to its NUL, which the driver reads it by. */
+  *size = strnlen((const char *)found.bytes, found.size);
+  return *size < found.size ? PEGA_OK : bad_fatbin(what, "its PTX has no NUL behind it", error);
+}
+
 pega_status pega_pack_variant_bytes(pega_pack *pack, const pega_pack_function *function,
                                     const pega_kernel_variant *variant, const void **bytes,
                                     size_t *size, pega_error *error) {
@@ -142,7 +191,11 @@ pega_status pega_pack_variant_bytes(pega_pack *pack, const pega_pack_function *f
   pega_status status = pega_pack_blob_bytes(pack, variant->blob, &found, &found_size, error);
   if (status != PEGA_OK) return status;
   name_variant(pack, function, variant, what, sizeof what);
-  if (pack->blobs[variant->blob].kind == kBlobPtx) {
+  if (pack->blobs[variant->blob].kind == kBlobFatbin) {
+    status = take_entry(what, variant, &found, &found_size, error);
+  }
+  if (status != PEGA_OK) return status;
+  if (variant->ptx) {
     status = check_ptx(what, variant, found, found_size, error);
   } else {
     pega_cubin_kernel cubin;

@@ -5,6 +5,7 @@ Each function is for one part of it, and its golden cases are the proof: `pega t
 """
 
 from abi_common import PLAIN, SINCE_SM90
+from abi_cuda import CUDA
 from abi_descriptors import (
     DESCRIPTOR_SHAPES,
     DESCRIPTOR_TF32,
@@ -68,5 +69,6 @@ PACK = Pack(
         SPECIALISED,
         EXPRESSIONS,
         FILLS,
+        *CUDA,
     ],
 )

@@ -89,6 +89,49 @@ def test_manifest(tool):
     assert new["made_by"]["tool"] == "nvcc" and new["made_by"]["version"].startswith("13.")
 
 
+def test_one_fatbin_for_all_targets(tool):
+    """One blob, a variant for each target; the cubins inside are those of a pack of cubins."""
+    folder, plain = tool.folder / "p", tool.folder / "q"
+    targets = '["sm_80", "sm_90", "sm_100"]'
+    declaration = declare(tool, kernel='dict(format="fatbin")', targets=targets)
+    result = tool.run(declaration, "--folder", folder, "-q", "-j", 2)
+    assert result.returncode == 0, result.stderr
+    manifest = manifest_of(folder)
+    kinds = {b["sha256"]: b["kind"] for b in manifest["blobs"]}
+    made = variants(folder, "scale")
+    assert [v["target"] for v in made] == ["sm_80", "sm_90a", "sm_100a"]
+    assert len({v["blob"] for v in made}) == 1 and kinds[made[0]["blob"]] == "fatbin"
+    assert tool.run(declare(tool, targets=targets), "--folder", plain, "-q").returncode == 0
+    fatbin = (folder / "blobs" / made[0]["blob"]).read_bytes()
+    for variant in variants(plain, "scale"):
+        assert (plain / "blobs" / variant["blob"]).read_bytes() in fatbin
+    assert str(tool.folder).encode() not in fatbin
+
+
+def test_nvrtc(tool):
+    """The same manifest but for the code and who made it; its headers are told."""
+    folder, rule = tool.folder / "p", tool.folder / "d"
+    declaration = declare(tool, kernel='dict(compiler="nvrtc")', targets='["sm_90"]')
+    more = ("-o", tool.folder / "out", "--depfile", rule)
+    result = tool.run(declaration, "--folder", folder, *more, "-q", "-j", 1)
+    assert result.returncode == 0, result.stderr
+    (made,) = variants(folder, "scale")
+    assert made["made_by"]["tool"] == "nvrtc" and made["made_by"]["version"].startswith("13.")
+    assert (made["target"], made["block"]) == ("sm_90a", [128, 1, 1])
+    assert [p["type"] for p in made["params"]] == ["pointer", "pointer", "i32", "f32"]
+    assert str(tool.folder / "times.cuh") in rule.read_text()
+
+
+def test_nvrtc_in_two_places(tmp_path):
+    source = SCALE.replace("last[threadIdx.x] = factor", "last[threadIdx.x] = __FILE__[n % 4]")
+    kernel = 'dict(compiler="nvrtc", format="fatbin")'
+    results = [
+        build(tool, declare(tool, source=source, kernel=kernel), workers)
+        for workers, tool in enumerate(two_places(tmp_path), 1)
+    ]
+    assert results[0] == results[1]
+
+
 def test_two_places_give_the_same_bytes(tmp_path):
     """With a static variable, whose name the compiler makes, and __FILE__ in the code."""
     source = SCALE.replace("last[threadIdx.x] = factor", "last[threadIdx.x] = __FILE__[n % 4]")
@@ -150,6 +193,18 @@ ERRORS = {
     "what the assembler refuses": (
         dict(source=SCALE.replace("int i", 'asm volatile("nothing;"); int i')),
         "ptxas",
+    ),
+    "a compile error of NVRTC": (
+        dict(times=TIMES.replace("float a", "floa a"), kernel='dict(compiler="nvrtc")'),
+        'times.cuh(1): error: identifier "floa" is undefined',
+    ),
+    "an unknown compiler": (
+        dict(kernel='dict(compiler="clang")'),
+        "compiler 'clang'; expected one of: nvcc, nvrtc",
+    ),
+    "an unknown form": (
+        dict(kernel='dict(format="elf")'),
+        "format 'elf'; expected one of: cubin, fatbin",
     ),
     "no such kernel": (
         dict(kernel='dict(function="scael")'),

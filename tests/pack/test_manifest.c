@@ -46,7 +46,7 @@ static const bad_manifest kRoot[] = {
 
 static const bad_manifest kBlobs[] = {
     {"'kind':'cubin'}", "'kind':'elf'}", FORMAT,
-     "blobs[0].kind: expected \"cubin\", \"ptx\" or \"data\", got \"elf\""},
+     "blobs[0].kind: expected \"cubin\", \"ptx\", \"fatbin\" or \"data\", got \"elf\""},
     {"'kind':'cubin'}", "'kind':1}", FORMAT, "blobs[0].kind: expected"},
     {"'kind':'cubin'}", "'kind':'cubin','sise':1}", FORMAT,
      "blobs[0]: unknown field 'sise'; the nearest is 'size'"},
@@ -61,7 +61,7 @@ static const bad_manifest kBlobs[] = {
     {",'size':24,", ",'size':24000,", FORMAT, "cut off: it has "},
     {",'size':24,", ",'size':88,", FORMAT, "padding: expected 0"},
     {",'kind':'data'}", ",'kind':'ptx'}", FORMAT, "is of kind code: expected data"},
-    {",'kind':'ptx'}", ",'kind':'data'}", FORMAT, "is of kind data: expected cubin or ptx"},
+    {",'kind':'ptx'}", ",'kind':'data'}", FORMAT, "is of kind data: expected cubin, ptx or fatbin"},
     {",'fill':{'blob':'", ",'fill':{'blob':'0", FORMAT,
      "functions[0].golden[0].args.y.fill.blob: expected 64 hexadecimal digits"},
 };

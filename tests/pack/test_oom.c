@@ -11,7 +11,7 @@ enum { kMostAllocations = 10000 };
 static bytes file;
 static char folder[200];
 
-/* Opens, lists, verifies and closes; frees all that it made, the error's content too. */
+/* Opens, lists, verifies, makes an image and closes; frees all that it made, the error's content too. */
 static pega_status use(const char *path, uint32_t flags, pega_status expected, pega_error *error) {
   pega_pack *pack = NULL;
   pega_value names = pega_value_none();
@@ -26,6 +26,11 @@ static pega_status use(const char *path, uint32_t flags, pega_status expected, p
     if (status == PEGA_ERROR_OUT_OF_MEMORY && pega_pack_verify(pack, NULL) != expected) {
       status = PEGA_ERROR_INTERNAL;
     }
+  }
+  if (status == PEGA_OK) {
+    pega_value image = pega_value_none();
+    status = pega_pack_image(pack, NULL, 0, NULL, &image, error);
+    pega_value_release(&image);
   }
   pega_pack_release(pack);
   return status;

@@ -20,7 +20,7 @@ from .declare import CudaKernel, Function, Kernel, Pack, Param
 from .errors import BuildError
 from .golden import golden_entry
 from .layout import conditions, cuda_kernel_params, kernel_params, triton_signature
-from .nvcc import CudaCompiled, CudaJob, find_toolkit
+from .nvcc import CudaCompiled, CudaJob, find_toolkit, join_fatbin
 from .worker import Compiled, Job
 
 SCHEMA_VERSION = 1
@@ -185,6 +185,7 @@ def _cuda_job(kernel: CudaKernel, target: str, what: str, source: Path, line_inf
         maxnreg=kernel.maxnreg,
         fast_math=kernel.fast_math,
         line_info=line_info,
+        compiler=kernel.compiler,
     )
 
 
@@ -222,12 +223,13 @@ def build(
 
     results = compile_all(jobs, workers=workers, cache=cache, line_info=line_info, done=finished)
     compiled = [results[number] for number in takes]
+    fatbins = _fatbins(planned, compiled)
     blobs = _Blobs()
     rows: list[Row] = []
     variants: dict[str, list[dict[str, Any]]] = {}
     for p, c in zip(planned, compiled, strict=True):
         if isinstance(c, CudaCompiled):
-            variant = _cuda_variant(p, c, blobs, line_info)
+            variant = _cuda_variant(p, c, blobs, line_info, fatbins.get(_group(p)))
         else:
             variant = _variant(p, c, blobs, line_info)
         variants.setdefault(p.function.name, []).append(variant)
@@ -365,7 +367,30 @@ def _check_no_path(what: str, cubin: bytes, folder: Path, of: str) -> None:
         )
 
 
-def _cuda_variant(p: _Planned, c: CudaCompiled, blobs: _Blobs, line_info: bool) -> dict[str, Any]:
+def _group(p: _Planned) -> CudaJob | None:
+    """What the targets of a fatbin have in common; None for a kernel that wants none."""
+    if not isinstance(p.kernel, CudaKernel) or p.kernel.format != "fatbin":
+        return None
+    assert isinstance(p.job, CudaJob)
+    return dataclasses.replace(p.job, target="")
+
+
+def _fatbins(
+    planned: Sequence[_Planned], compiled: Sequence[Compiled | CudaCompiled]
+) -> dict[CudaJob | None, bytes]:
+    """Each group's code for all of its targets."""
+    cubins: dict[CudaJob, dict[str, bytes]] = {}
+    for p, c in zip(planned, compiled, strict=True):
+        group = _group(p)
+        if group is not None:
+            assert isinstance(p.job, CudaJob)
+            cubins.setdefault(group, {})[p.job.target] = c.cubin
+    return {group: join_fatbin(code, find_toolkit()) for group, code in cubins.items()}
+
+
+def _cuda_variant(
+    p: _Planned, c: CudaCompiled, blobs: _Blobs, line_info: bool, fatbin: bytes | None
+) -> dict[str, Any]:
     what, kernel, job = p.what, p.kernel, p.job
     assert isinstance(kernel, CudaKernel) and isinstance(job, CudaJob)
     if kernel.function not in c.entries:
@@ -393,7 +418,7 @@ def _cuda_variant(p: _Planned, c: CudaCompiled, blobs: _Blobs, line_info: bool) 
         flags["maxnreg"] = kernel.maxnreg
     return {
         "target": job.target,
-        "blob": blobs.add(c.cubin, "cubin"),
+        "blob": blobs.add(c.cubin, "cubin") if fatbin is None else blobs.add(fatbin, "fatbin"),
         "entry": kernel.function,
         **({"when": when} if when else {}),
         "params": cuda_kernel_params(kernel, c.entries[kernel.function], cubin, what),
@@ -409,7 +434,7 @@ def _cuda_variant(p: _Planned, c: CudaCompiled, blobs: _Blobs, line_info: bool) 
         "global_scratch": {"size": 0, "alignment": 1},
         "profile_scratch": {"size": 0, "alignment": 1},
         "made_by": {
-            "tool": "nvcc",
+            "tool": job.compiler,
             "version": c.compiler,
             "assembler": c.assembler,
             "source": p.source.name,

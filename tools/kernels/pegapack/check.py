@@ -245,6 +245,12 @@ def _is_size(value: object, least: int, most: int) -> bool:
 def _check_cuda_kernel(kernel: CudaKernel, where: str) -> None:
     if not _NAME.fullmatch(kernel.function):
         raise BuildError(f"{where}: '{kernel.function}' is no name of a function in C")
+    for name, value, known in (
+        ("compiler", kernel.compiler, ("nvcc", "nvrtc")),
+        ("format", kernel.format, ("cubin", "fatbin")),
+    ):
+        if value not in known:
+            raise BuildError(f"{where}: {name} '{value}'; expected one of: {', '.join(known)}")
     block = list(kernel.block)
     if (
         len(block) != 3

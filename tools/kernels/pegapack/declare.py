@@ -150,12 +150,13 @@ class Kernel:
 
 @dataclass(frozen=True)
 class CudaKernel:
-    """A kernel of a CUDA C source, compiled by nvcc: one variant of the function for each target.
+    """A kernel of a CUDA C source, compiled by nvcc or NVRTC: a variant of the function for each target.
 
     The kernel is declared `extern "C" __global__`. `arguments` are in the order of its parameters,
     which are not checked by name; their types are Triton's words ("*fp32", "i32"), which are
     checked against the code. `grid` counts blocks. A source is compiled once for all kernels that
-    ask for it with the same defines and options.
+    ask for it with the same defines and options. With `format="fatbin"` the code for all targets is
+    one blob.
     """
 
     source: str  # beside the declaration
@@ -171,6 +172,8 @@ class CudaKernel:
     launch_pdl: bool = False  # on targets that have it: sm_90 and later
     launch_cooperative_grid: bool = False
     architecture_specific: bool = True  # sm_90a for sm_90 and so on, as Triton compiles
+    compiler: str = "nvcc"  # or "nvrtc"
+    format: str = "cubin"  # or "fatbin"
     targets: Sequence[str] | None = None  # None: all of the pack's
     when: Sequence[str] = ()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiles CUDA C with the nvcc that is pinned beside Triton, whatever CUDA the machine has."""
+"""Compiles CUDA C with the nvcc, or NVRTC, pinned beside Triton, whatever CUDA the machine has."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import BuildError
+from .nvrtc import compile_nvrtc
 
 # What nvcc runs and reads, with the package of tools/python/kernels.txt that has it.
 _PARTS = {
     "bin/nvcc": "nvidia-cuda-nvcc",
     "bin/ptxas": "nvidia-cuda-nvcc",
+    "bin/fatbinary": "nvidia-cuda-nvcc",
     "nvvm/bin/cicc": "nvidia-nvvm",
     "include/crt/host_config.h": "nvidia-cuda-crt",
     "include/cuda_runtime.h": "nvidia-cuda-runtime",
@@ -45,6 +47,7 @@ class CudaJob:
     maxnreg: int | None
     fast_math: bool
     line_info: bool
+    compiler: str = "nvcc"  # or "nvrtc"
 
 
 @dataclass(frozen=True)
@@ -128,10 +131,17 @@ def compile_cuda(
     """The result, or what went wrong."""
     source = Path(job.source)
     # Line information holds the source's path, which the cache does not know.
-    kept = None if cache is None or job.line_info else cache / f"nvcc-{_key(job, toolkit)}"
+    uncached = cache is None or job.line_info or job.compiler != "nvcc"
+    kept = None if uncached or cache is None else cache / f"nvcc-{_key(job, toolkit)}"
     found = _read_cache(kept, source.parent, toolkit) if kept is not None else None
     if found is not None:
         return found
+    if job.compiler == "nvrtc":
+        made = compile_nvrtc(job, toolkit, scratch, run)
+        if isinstance(made, str):
+            return made
+        cubin, ptx, version, imports = made
+        return CudaCompiled(cubin, _entries(ptx), version, "in NVRTC", imports)
     work = Path(tempfile.mkdtemp(prefix="nvcc-", dir=scratch))
     out, rule = work / "out.cubin", work / "out.d"
     status, said = run(_command(job, toolkit, work, out, rule), source.parent)
@@ -246,3 +256,28 @@ def _read_cache(kept: Path, folder: Path, toolkit: Toolkit) -> CudaCompiled | No
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+# --- Several targets in one blob ---
+
+
+def join_fatbin(cubins: Mapping[str, bytes], toolkit: Toolkit) -> bytes:
+    """The cubins of a source, by target, in one uncompressed fatbin, made by the toolkit's own tool."""
+    with tempfile.TemporaryDirectory(prefix="fatbin-") as folder:
+        images = []
+        for target, cubin in sorted(cubins.items()):
+            (Path(folder) / f"{target}.cubin").write_bytes(cubin)
+            number = target.removeprefix("sm_")
+            images.append(f"--image3=kind=elf,sm={number},file={target}.cubin")
+        made = subprocess.run(
+            [str(toolkit.folder / "bin" / "fatbinary"), "--create=out.fatbin", "-64"]
+            + ["--compress-mode=none", "--compress=false", *images],
+            cwd=folder,
+            env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"},
+            capture_output=True,
+            text=True,
+            errors="replace",
+        )
+        if made.returncode != 0:
+            raise BuildError(f"fatbinary failed: {(made.stderr or made.stdout).strip()}")
+        return (Path(folder) / "out.fatbin").read_bytes()
