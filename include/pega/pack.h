@@ -124,6 +124,23 @@ PEGA_API pega_status pega_pack_verify(pega_pack *pack, pega_error *error);
 PEGA_API pega_status pega_pack_explain(pega_pack *pack, const char *name, const char *target,
                                        pega_value *out, pega_error *error);
 
+/**
+ * \brief A pack's checked descriptions and its blobs as plain data, which `pega export` links into a
+ *        module: nothing in it is parsed again.
+ *
+ * Checks the pack as pega_pack_verify() does. The data is for this version of the library and this
+ * architecture. Golden cases are not in it, nor is PTX without PEGA_PACK_ALLOW_PTX.
+ * \param functions Names of those to take; NULL with a count of 0 for all.
+ * \param target Variants of this target alone, "sm_90a"; NULL for all. PEGA_ERROR_NOT_FOUND where a
+ *        function has none.
+ * \param out Owned map: "functions", their names in the data's order; "descriptions", bytes;
+ *        "addresses", uint32 offsets in them of what is an offset and is to become an address;
+ *        "blobs", bytes.
+ */
+PEGA_API pega_status pega_pack_image(pega_pack *pack, const char *const *functions,
+                                     int32_t num_functions, const char *target, pega_value *out,
+                                     pega_error *error);
+
 /** \brief How one golden case went. Text is borrowed for the call. */
 typedef struct pega_pack_test_result {
   const char *function; /**< its name */

@@ -69,7 +69,7 @@ typedef struct pega_kernel_param {
   const pega_tensor_encoding *encoding; /* kRoleTensorDescriptor, else NULL */
 } pega_kernel_param;
 
-typedef enum pega_blob_kind { kBlobCubin, kBlobPtx, kBlobData } pega_blob_kind;
+typedef enum pega_blob_kind { kBlobCubin, kBlobPtx, kBlobData, kBlobFatbin } pega_blob_kind;
 
 typedef struct pega_blob {
   unsigned char sha256[kSha256Bytes];
@@ -94,6 +94,7 @@ typedef struct pega_target {
 typedef struct pega_kernel_variant {
   pega_target target;
   int32_t blob; /* index in the pack */
+  bool ptx;     /* the code is PTX: the blob, or what is taken out of a fatbin */
   const char *entry;
   const pega_expression *conditions; /* all must hold: not 0 */
   int32_t num_conditions;
@@ -144,10 +145,24 @@ typedef struct pega_golden {
   int32_t num_args;
 } pega_golden;
 
+/* A dimension of what a pointer points at: a size, or the parameter that says it. */
+typedef struct pega_pointee_dim {
+  int64_t size;
+  int32_t param; /* -1: `size` */
+} pega_pointee_dim;
+
+/* What a pointer points at; rank -1 where nothing is said. */
+typedef struct pega_pointee {
+  DLDataType dtype;
+  int32_t rank;
+  pega_pointee_dim dims[8];
+} pega_pointee;
+
 typedef struct pega_pack_function {
   const char *name;
   const char *doc;
-  pega_signature signature; /* as pega_function_create() takes it */
+  pega_signature signature;     /* as pega_function_create() takes it */
+  const pega_pointee *pointees; /* one for each parameter */
   const pega_kernel_variant *variants;
   int32_t num_variants;
   const pega_golden *golden;
@@ -169,8 +184,9 @@ const pega_blob *pega_pack_blob(const pega_pack *pack, int32_t index);
 pega_status pega_pack_blob_bytes(pega_pack *pack, int32_t index, const void **bytes, size_t *size,
                                  pega_error *error);
 
-/* A variant's blob after every check that needs no device: digest, and against the manifest for a cubin
- * its ELF, target, entry, parameter table, registers and shared memory, for PTX its target and entry. */
+/* A variant's code after every check that needs no device: digest, and against the manifest for a cubin
+ * its ELF, target, entry, parameter table, registers and shared memory, for PTX its target and entry. Of a
+ * fatbin it is the one cubin or PTX for the variant's target. */
 pega_status pega_pack_variant_bytes(pega_pack *pack, const pega_pack_function *function,
                                     const pega_kernel_variant *variant, const void **bytes,
                                     size_t *size, pega_error *error);

@@ -15,7 +15,8 @@ typedef struct pega_json_reader {
   const char *source; /* whose manifest it is, for errors */
   pega_arena *arena;  /* where texts go */
   pega_error *error;
-  pega_status status; /* of the failure */
+  pega_status status;   /* of the failure */
+  const char *document; /* goes before the path in errors; NULL: "manifest: " */
 } pega_json_reader;
 
 /* Parses a whole document: `size` bytes with a NUL behind them. It lives as long as `arena`. */
@@ -27,6 +28,8 @@ bool pega_json_fail(pega_json_reader *reader, const pega_json *at, pega_status s
 /* "expected <what>, got <the value>". */
 bool pega_json_expected(pega_json_reader *reader, const pega_json *at, const char *what);
 bool pega_json_out_of_memory(pega_json_reader *reader);
+/* The error of a part that has texts of its own, with where it is in the document. */
+bool pega_json_wrap(pega_json_reader *reader, const pega_json *at, pega_error *inner);
 
 /* The value is an object that has none but these fields; the list ends in NULL. */
 bool pega_json_fields(pega_json_reader *reader, const pega_json *at, const char *const *fields);

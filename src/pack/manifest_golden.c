@@ -124,7 +124,7 @@ static bool read_tensor_type(pega_json_reader *reader, const pega_json *at, pega
   if (!pega_json_is(member.value, kJsonString))
     return pega_json_expected(reader, &member, "a string");
   if (pega_dtype_parse(pega_json_text_of(member.value), &out->dtype, &error) != PEGA_OK) {
-    return pega_manifest_wrap(reader, &member, &error);
+    return pega_json_wrap(reader, &member, &error);
   }
   if (!pega_json_need(reader, at, "shape", &member) ||
       !pega_json_array(reader, &member, 0, kMaxGoldenRank, &rank)) {
@@ -137,7 +137,7 @@ static bool read_tensor_type(pega_json_reader *reader, const pega_json *at, pega
   }
   DLTensor view = view_of(out);
   if (pega_tensor_validate(&view, &error) == PEGA_OK) return true;
-  return pega_manifest_wrap(reader, at, &error);
+  return pega_json_wrap(reader, at, &error);
 }
 
 static bool read_tensor(const pega_manifest_function *function, const pega_json *at,
@@ -236,7 +236,7 @@ static bool check_call(const pega_manifest_function *function, const pega_json *
   if (pega_function_check(function->function, values, signature->num_params, &error) == PEGA_OK) {
     return true;
   }
-  return pega_manifest_wrap(&function->manifest->reader, at, &error);
+  return pega_json_wrap(&function->manifest->reader, at, &error);
 }
 
 bool pega_manifest_read_golden(const pega_manifest_function *function, const pega_json *at,

@@ -73,7 +73,7 @@ int pega_variant_rank(const pega_pack *pack, const pega_kernel_variant *variant,
                       int32_t compute_capability, char *reason, size_t capacity) {
   const pega_target *target = &variant->target;
   int32_t wanted = target->compute_capability;
-  if (pega_pack_blob(pack, variant->blob)->kind != kBlobPtx) {
+  if (!variant->ptx) {
     return pega_target_rank(target, compute_capability, reason, capacity);
   }
   if ((pega_pack_flags(pack) & PEGA_PACK_ALLOW_PTX) == 0) {
