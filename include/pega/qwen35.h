@@ -53,6 +53,44 @@ extern "C" {
 /** \brief The same from the projections: (qkv, b, a, dt_bias, a_log, states, slots, scale, output, check). */
 #define PEGA_QWEN35_DECODE_PROJECTED "pegainfer.qwen35.gated_delta_rule_decode_projected"
 
+/* ------------------------------------------------------------- implementations from elsewhere -- */
+
+/**
+ * \brief Gives the prefill an implementation that somebody else has compiled.
+ *
+ * A prefill that names it then makes its inputs what the function takes, calls it, and makes its states
+ * what a prefill returns. tools/dsl/flashinfer_gdn.py builds a module with such a function, which serves as
+ * both; docs/functions.md has the commands.
+ *
+ * The function takes 13 arguments, tensors of one CUDA device:
+ *   q, k           bf16 [T, HK, 128], rows of length 1
+ *   v              bf16 [T, HV, 128]; strides [at least 128 HV, 128, 1]
+ *   alpha          fp32 [T, HV], linear gates exp(g)
+ *   beta           fp32 [T, HV]
+ *   cu_seqlens     int64 [N + 1], 0 to T, never decreasing; sequences may be empty
+ *   initial_state  fp32 [N, HV, V, K], K contiguous; or None for zeros
+ *   output         bf16 [T, HV, 128], written
+ *   final_state    fp32 [N, HV, V, K], written, but for empty sequences
+ *   workspace      uint8, aligned to 256 bytes: 32768 for "flashinfer"; for "flashinfer_cp" as many more as
+ *                  bf16 [B, HV, 64, 64] and three fp32 [C, HV, 128, 128] have, each a multiple of 256,
+ *                  where B and C are N + (T - N) / 64 and N + (T - N) / chunk, of N at most T
+ *   scale          float
+ *   chunk          int: 0, or for "flashinfer_cp" the tokens of a chunk, a multiple of 64
+ *   stream         pointer: where its work is put
+ * T, N >= 1. It must do all its work on the stream and wait for nothing; a call of it is made with a
+ * context of the device current, which it leaves so.
+ *
+ * \param implementation "flashinfer" or "flashinfer_cp".
+ * \param function Retained for the rest of the process: what was provided stays. The same again does
+ *        nothing. Where it has a signature, that is compared.
+ * \return PEGA_ERROR_NOT_FOUND for another name, PEGA_ERROR_ALREADY_EXISTS where another function was
+ *         provided, PEGA_ERROR_TYPE for one that takes something else.
+ *
+ * Any thread, while others call prefills too: it is one atomic store, and calls read it without a lock.
+ */
+PEGA_API pega_status pega_qwen35_provide_prefill(const char *implementation,
+                                                 pega_function *function, pega_error *error);
+
 /* ---------------------------------------------------------------------------------- the stages -- */
 
 /** \brief Names of a stage on tensors, which runs where they are, and of its raw form on pointers. */

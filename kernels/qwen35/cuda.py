@@ -103,6 +103,26 @@ def recurrent_reference(args):
     return {"output_ptr": out, "final_state_ptr": states}
 
 
+def in_order(cu, count):
+    return np.maximum.accumulate(np.clip(cu, 0, count))
+
+
+def linear_inputs_reference(args):
+    return {
+        "alpha_out_ptr": np.exp(args["g_ptr"]),
+        "state_out_ptr": np.swapaxes(args["initial_state_ptr"], -1, -2),
+        "cu_seqlens_out_ptr": in_order(args["cu_seqlens_ptr"].astype(int), args["num_tokens"]),
+    }
+
+
+def linear_outputs_reference(args):
+    final = np.swapaxes(args["state_ptr"], -1, -2).copy()
+    cu = args["cu_seqlens_ptr"].astype(int)
+    empty = cu[1:] <= cu[:-1]
+    final[empty] = args["initial_state_ptr"][empty]
+    return {"final_state_ptr": final}
+
+
 # --- Parameters ---
 
 GATES, ROWS = "batch_size, num_value_heads", "batch_size, num_value_heads, 128"
@@ -280,6 +300,46 @@ def recurrent_case(bits, v_stride):
     )
 
 
+def linear_states(heads, seed):
+    return uniform("float32", [3, heads, DIM, DIM], seed, -1, 1)
+
+
+def linear_inputs_case(bits, heads):
+    """Sequences that are not in order, and more gates than one block takes."""
+    count, cu = 1500, np.array([-3, 900, 700, 1600])
+    return Golden(
+        name=f"{count} tokens, {heads} heads, int{bits}",
+        args={
+            "g_ptr": uniform("float32", [count, heads], 1, -10, 0),
+            "initial_state_ptr": linear_states(heads, 2),
+            "cu_seqlens_ptr": Memory(f"int{bits}", [4], fill=Data(cu)),
+            "alpha_out_ptr": fp32_output([count, heads], atol=0, rtol=1e-6),
+            "state_out_ptr": fp32_output([3, heads, DIM, DIM], atol=0),
+            "cu_seqlens_out_ptr": Output("int64", [4]),
+            "num_tokens": count,
+            "num_sequences": 3,
+            "cu_seqlens_bits": bits,
+            "num_value_heads": heads,
+        },
+        reference=linear_inputs_reference,
+    )
+
+
+def linear_outputs_case(heads):
+    return Golden(
+        name=f"an empty sequence among three, {heads} heads",
+        args={
+            "state_ptr": linear_states(heads, 1),
+            "initial_state_ptr": linear_states(heads, 2),
+            "cu_seqlens_ptr": Memory("int64", [4], fill=Data(np.array([0, 5, 5, 9]))),
+            "final_state_ptr": fp32_output([3, heads, DIM, DIM], atol=0),
+            "num_sequences": 3,
+            "num_value_heads": heads,
+        },
+        reference=linear_outputs_reference,
+    )
+
+
 # --- Functions ---
 
 DECODE = Function(
@@ -426,4 +486,102 @@ PREFILL_RECURRENT = Function(
     golden=[recurrent_case(32, 256), recurrent_case(64, 320)],
 )
 
-CUDA = [DECODE, DECODE_PROJECTED, DECODE_BATCH, PREFILL_RECURRENT]
+SEQUENCES = integer("num_sequences", "sequences", min=0, max=INT32_MAX)
+STATES_SHAPE = "num_sequences, num_value_heads, 128, 128"
+LISTED = pointer(
+    "cu_seqlens_ptr",
+    "where each sequence begins, and the end: num_sequences + 1 integers of cu_seqlens_bits; 0: "
+    "one sequence",
+    alignment=4,
+)
+
+LINEAR_INPUTS = Function(
+    name=NAME + "prefill_linear_inputs",
+    doc="What a provided prefill takes: linear gates, states [V, K], sequences in order",
+    params=[
+        array("g_ptr", "log gates", "float32", "num_tokens, num_value_heads"),
+        array("initial_state_ptr", "states [K, V]", "float32", STATES_SHAPE, null="not wanted"),
+        LISTED,
+        array("alpha_out_ptr", "exp(g)", "float32", "num_tokens, num_value_heads", output=True),
+        array(
+            "state_out_ptr",
+            "states [V, K]",
+            "float32",
+            STATES_SHAPE,
+            output=True,
+            null="as initial_state_ptr",
+        ),
+        array(
+            "cu_seqlens_out_ptr",
+            "where each sequence begins, num_sequences + 1 int64: within the tokens, never "
+            "decreasing",
+            "int64",
+            output=True,
+        ),
+        tokens(),
+        SEQUENCES,
+        integer("cu_seqlens_bits", "bits of such an integer: 32 or 64", min=32, max=64),
+        HEADS,
+        stream(),
+    ],
+    kernels=[
+        CudaKernel(
+            source="cuda/gated_delta_rule_prefill_linear.cu",
+            function="gated_delta_rule_prefill_linear_inputs",
+            arguments=renamed(
+                "g_ptr:*fp32 initial_state_ptr:*fp32 cu_seqlens_ptr:*i32 alpha_out_ptr:*fp32 "
+                "state_out_ptr:*fp32 cu_seqlens_out_ptr:*i64 num_tokens:i64 num_sequences:i64 "
+                "cu_seqlens_bits:i32 num_value_heads:i32"
+            ),
+            grid=[
+                "min(1 + cdiv(num_tokens * num_value_heads, 2048) + "
+                "num_sequences * num_value_heads * 4, 4096)",
+                "1",
+                "1",
+            ],
+            block=[256, 1, 1],
+            when=[
+                BITS_FIT,
+                ONE_OR_LISTED,
+                "cu_seqlens_ptr % (cu_seqlens_bits / 8) == 0",
+                "initial_state_ptr == 0 or state_out_ptr != 0",
+            ],
+        )
+    ],
+    golden=[linear_inputs_case(32, 2), linear_inputs_case(64, 1)],
+)
+
+LINEAR_OUTPUTS = Function(
+    name=NAME + "prefill_linear_outputs",
+    doc="The states that a provided prefill leaves, turned; those of empty sequences as they were",
+    params=[
+        array("state_ptr", "states [V, K]", "float32", STATES_SHAPE),
+        array("initial_state_ptr", "states [K, V]", "float32", STATES_SHAPE, null="zeros"),
+        array("cu_seqlens_ptr", "where each sequence begins, num_sequences + 1 int64", "int64"),
+        array(
+            "final_state_ptr",
+            "states [K, V]; may be initial_state_ptr",
+            "float32",
+            STATES_SHAPE,
+            output=True,
+        ),
+        SEQUENCES,
+        HEADS,
+        stream(),
+    ],
+    kernels=[
+        CudaKernel(
+            source="cuda/gated_delta_rule_prefill_linear.cu",
+            function="gated_delta_rule_prefill_linear_outputs",
+            arguments=renamed(
+                "state_ptr:*fp32 initial_state_ptr:*fp32 cu_seqlens_ptr:*i64 "
+                "final_state_ptr:*fp32 num_sequences:i64 num_value_heads:i32"
+            ),
+            grid=["min(num_sequences * num_value_heads * 4, 8192)", "1", "1"],
+            block=[256, 1, 1],
+        )
+    ],
+    golden=[linear_outputs_case(2)],
+)
+
+CUDA = [DECODE, DECODE_PROJECTED, DECODE_BATCH, PREFILL_RECURRENT, LINEAR_INPUTS, LINEAR_OUTPUTS]

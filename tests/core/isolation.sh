@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # isolation.sh CHECK ARGUMENT...: what the library exports, needs and holds, seen from outside.
 #   contents LIBRARY               no string and no symbol that has to do with TVM FFI
-#   needed LIBRARY                 nothing but libc, libm, the loader and the parsers of packs
+#   needed LIBRARY [PATTERN]       nothing but libc, libm, the loader, the parsers of packs and PATTERN
 #   headers SOURCE BUILD [TARGET]  no object (of TARGET) was compiled with a header of TVM FFI's
 #   exports LIBRARY MAP HEADER...  the library, its map and its headers name the same symbols; where
 #                                  LIBRARY is "-", the map and the headers alone
@@ -69,7 +69,7 @@ check_needed() {
     grep -qx 'libc\.so\.6' "$work/needed" || fail "$1 does not even need libc: read wrongly?"
     loader='ld-linux[-a-z0-9_]*\.so\.[0-9]+'
     parsers='libcjson\.so\.1|libelf\.so\.1|libnettle\.so\.[0-9]+'
-    if grep -Evx "libc\.so\.6|libm\.so\.6|$loader|$parsers" "$work/needed" >&2; then
+    if grep -Evx "libc\.so\.6|libm\.so\.6|$loader|$parsers${2:+|$2}" "$work/needed" >&2; then
         fail "$1 needs the libraries above"
     fi
 }
@@ -111,6 +111,7 @@ check_exports() {
     same "$work/all" "$work/exported" "the version map" "the library"
     case ${library##*/} in
     *tvm_ffi*) pattern='pega_tvm_ffi_.*|__tvm_ffi_pega_.*' ;;
+    libpega_artifact*) pattern='pega_artifact_.*' ;;
     *) pattern='pega_.*|gated_delta_rule_.*' ;;
     esac
     if grep -Evx "$pattern" "$work/exported" >&2; then

@@ -399,6 +399,18 @@ static void test_streams(void **state) {
   INVALID("struct_size 0", pega_stream_set_provider(&zero, error));
 }
 
+static void test_provided_prefill(void **state) {
+  (void)state;
+  INVALID("'implementation' is NULL", pega_qwen35_provide_prefill(NULL, function, error));
+  INVALID("'function' is NULL", pega_qwen35_provide_prefill("flashinfer", NULL, error));
+  REFUSES(PEGA_ERROR_NOT_FOUND, "no implementation 'nnn",
+          pega_qwen35_provide_prefill(huge_name, function, error));
+  REFUSES(PEGA_ERROR_NOT_FOUND, "no implementation '?[2J'",
+          pega_qwen35_provide_prefill("\x1b[2J", function, error));
+  REFUSES(PEGA_ERROR_TYPE, "10 tensors",
+          pega_qwen35_provide_prefill("flashinfer", function, error));
+}
+
 static void test_symbols(void **state) {
   (void)state;
   IS(1, gated_delta_rule_prefill_chunk_solve_cuda(NULL, NULL, 64, 64, NULL));
@@ -489,6 +501,11 @@ static void test_packs(void **state) {
   INVALID("name is NULL", pega_pack_explain(pack, NULL, "sm_90", &out.value, error));
   INVALID("target is NULL", pega_pack_explain(pack, "t.f", NULL, &out.value, error));
   INVALID("out is NULL", pega_pack_explain(pack, "t.f", "sm_90", NULL, error));
+  INVALID("pack is NULL", pega_pack_image(NULL, NULL, 0, NULL, &out.value, error));
+  INVALID("out is NULL", pega_pack_image(pack, NULL, 0, NULL, NULL, error));
+  INVALID("expected a count >= 0", pega_pack_image(pack, NULL, 1, NULL, &out.value, error));
+  INVALID("expected a count >= 0", pega_pack_image(pack, NULL, INT32_MIN, NULL, &out.value, error));
+  INVALID("target ''", pega_pack_image(pack, NULL, 0, "", &out.value, error));
   INVALID("pack is NULL", pega_pack_test(NULL, cuda, NULL, NULL, error));
 }
 
@@ -501,6 +518,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(test_functions),
       cmocka_unit_test(test_registry),
       cmocka_unit_test(test_streams),
+      cmocka_unit_test(test_provided_prefill),
       cmocka_unit_test(test_symbols),
       cmocka_unit_test(test_cuda),
       cmocka_unit_test(test_packs),

@@ -252,6 +252,7 @@ static pega_status read_sizes(const char *function, const pega_value *sizes,
       (pega_gdr_shape){sizes[0].as.i64, sizes[1].as.i64, sizes[2].as.i64, sizes[3].as.i64};
   call->in.projected = projected;
   call->in.normalize = projected || normalize;
+  call->device = device->as.device.device_id;
   pega_status status = pega_gdr_check_shape(function, &call->shape, error);
   if (status != PEGA_OK) return status;
   return pega_gdr_place_of(function, "device", device->as.device, &call->place, error);

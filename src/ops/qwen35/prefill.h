@@ -29,7 +29,8 @@ typedef struct pega_prefill_implementation {
   int64_t max_tokens;
   /* And up to this many in all: on a GPU nobody knows how they are spread over the sequences. */
   int64_t max_total;
-  /* Why it cannot be used for a call, or NULL. Looks at shape, in.projected and in.normalize alone. */
+  /* Why it cannot be used for a call, or NULL. Looks at shape, device, in.projected and in.normalize
+   * alone. */
   const char *(*unfit)(const pega_prefill *call);
   /* Bytes of workspace, aligned to kGdrWorkspaceAlignment. Looks at the same. */
   int64_t (*workspace)(const pega_prefill *call);
@@ -62,6 +63,14 @@ int64_t pega_prefill_recurrent_workspace(const pega_prefill *call);
 pega_status pega_prefill_recurrent(const pega_prefill *call, void *workspace, pega_error *error);
 int64_t pega_prefill_stages_workspace(const pega_prefill *call);
 pega_status pega_prefill_stages(const pega_prefill *call, void *workspace, pega_error *error);
+
+/* Implementations that are provided (prefill_provided.c): in one piece, and in chunks side by side. */
+const char *pega_prefill_whole_unfit(const pega_prefill *call);
+int64_t pega_prefill_whole_workspace(const pega_prefill *call);
+pega_status pega_prefill_whole(const pega_prefill *call, void *workspace, pega_error *error);
+const char *pega_prefill_parallel_unfit(const pega_prefill *call);
+int64_t pega_prefill_parallel_workspace(const pega_prefill *call);
+pega_status pega_prefill_parallel(const pega_prefill *call, void *workspace, pega_error *error);
 
 /* Runs an implementation of a GPU; where there is no workspace, one from the stream's pool. */
 pega_status pega_prefill_launch(const pega_prefill *call,

@@ -29,6 +29,11 @@ const pega_prefill_implementation pega_prefill_implementations[] = {
      pega_prefill_chunked, "chunks of 64 tokens, two launches"},
     {"triton_stages", kPlaceCuda, 0, 0, one_projected_sequence, pega_prefill_stages_workspace,
      pega_prefill_stages, "the seven stages, one launch each"},
+    {"flashinfer", kPlaceCuda, 0, 0, pega_prefill_whole_unfit, pega_prefill_whole_workspace,
+     pega_prefill_whole, "a function that was provided, one kernel"},
+    {"flashinfer_cp", kPlaceCuda, 0, 0, pega_prefill_parallel_unfit,
+     pega_prefill_parallel_workspace, pega_prefill_parallel,
+     "a function that was provided, chunks side by side"},
 };
 const int pega_num_prefill_implementations =
     (int)(sizeof pega_prefill_implementations / sizeof *pega_prefill_implementations);

@@ -5,7 +5,7 @@
 #include "cuda/kernel.h"
 #include "cuda/scratch.h"
 #include "ops/qwen35/chunk_solve.h"
-#include "ops/qwen35/prefill.h"
+#include "ops/qwen35/prefill_launch.h"
 #include "ops/qwen35/stages.h"
 
 /* --- the kernels --- */
@@ -36,7 +36,20 @@ static pega_kernel_slot slots[kNumKernels] = {
                     NULL},
 };
 
+pega_kernel_slot pega_prefill_linear_inputs = {
+    CUDA "linear_inputs", NULL,
+    "*g_ptr ?initial_state_ptr ?cu_seqlens_ptr *alpha_out_ptr ?state_out_ptr *cu_seqlens_out_ptr "
+    "#num_tokens #num_sequences &cu_seqlens_bits ^num_value_heads ~stream",
+    NULL};
+pega_kernel_slot pega_prefill_linear_outputs = {
+    CUDA "linear_outputs", NULL,
+    "*state_ptr ?initial_state_ptr *cu_seqlens_ptr *final_state_ptr #num_sequences "
+    "^num_value_heads ~stream",
+    NULL};
+
 pega_kernel_slot *pega_prefill_kernel_slot(const char *name) {
+  if (strcmp(pega_prefill_linear_inputs.name, name) == 0) return &pega_prefill_linear_inputs;
+  if (strcmp(pega_prefill_linear_outputs.name, name) == 0) return &pega_prefill_linear_outputs;
   for (int i = 0; i < kNumKernels; ++i) {
     if (strcmp(slots[i].name, name) == 0) return &slots[i];
   }
@@ -45,13 +58,7 @@ pega_kernel_slot *pega_prefill_kernel_slot(const char *name) {
 
 /* --- the workspace --- */
 
-/* Hands out parts of a workspace; with a NULL base it only counts. */
-typedef struct parts {
-  char *base;
-  int64_t used;
-} parts;
-
-static void *take(parts *workspace, int64_t bytes) {
+void *pega_prefill_take(pega_prefill_parts *workspace, int64_t bytes) {
   void *part = workspace->base == NULL ? NULL : workspace->base + workspace->used;
   const int64_t unit = kGdrWorkspaceAlignment;
   workspace->used += (bytes + unit - 1) / unit * unit;
@@ -66,49 +73,31 @@ static int64_t head_scratch(const pega_prefill *call) {
   return call->shape.num_sequences * call->shape.num_value_heads * kHeadScratch;
 }
 
-/* What every kernel works on in the end: normalised, with gates. */
-typedef struct inputs {
-  const void *q, *k, *g, *beta;
-} inputs;
-
-static int64_t rows(const pega_prefill *call) {
-  return call->shape.num_tokens * call->shape.num_value_heads;
-}
-
-static inputs take_inputs(const pega_prefill *call, parts *workspace) {
-  inputs in = {call->in.q, call->in.k, call->in.g, call->in.beta};
+pega_prefill_inputs pega_prefill_take_inputs(const pega_prefill *call,
+                                             pega_prefill_parts *workspace) {
+  pega_prefill_inputs in = {call->in.q, call->in.k, call->in.g, call->in.beta};
   const int64_t keys = call->shape.num_tokens * call->shape.num_key_heads * kGdrHeadSize;
   if (call->in.normalize) {
-    in.q = take(workspace, keys * 2);
-    in.k = take(workspace, keys * 2);
+    in.q = pega_prefill_take(workspace, keys * 2);
+    in.k = pega_prefill_take(workspace, keys * 2);
   }
   if (call->in.projected) {
-    in.g = take(workspace, rows(call) * 4);
-    in.beta = take(workspace, rows(call) * 4);
+    in.g = pega_prefill_take(workspace, pega_prefill_rows(call) * 4);
+    in.beta = pega_prefill_take(workspace, pega_prefill_rows(call) * 4);
   }
   return in;
 }
 
 /* --- launches --- */
 
-enum { kMaxLaunches = 7 };
-
-typedef struct launcher {
-  const pega_prefill *call;
-  void *stream;
-  pega_given_scratch scratch;
-  int launched;
-} launcher;
-
 #define P(pointer) pega_value_pointer(pointer)
 #define I(number) pega_value_int(number)
 #define F(number) pega_value_float((double)(number))
 
-/* Before the first launch: every kernel of the call is found and prepared, or nothing happens. */
-static pega_status start(const pega_prefill *call, pega_kernel_slot *const *needed, int count,
-                         launcher *out, pega_error *error) {
-  pega_kernel *kernels[kMaxLaunches];
-  *out = (launcher){.call = call};
+pega_status pega_prefill_start(const pega_prefill *call, pega_kernel_slot *const *needed, int count,
+                               pega_prefill_launcher *out, pega_error *error) {
+  pega_kernel *kernels[kPrefillMaxLaunches];
+  *out = (pega_prefill_launcher){.call = call};
   pega_status status = pega_stream_get((DLDevice){kDLCUDA, call->device}, &out->stream, error);
   for (int i = 0; i < count && status == PEGA_OK; ++i) {
     status = pega_kernel_slot_find(needed[i], call->function, &kernels[i], error);
@@ -118,10 +107,9 @@ static pega_status start(const pega_prefill *call, pega_kernel_slot *const *need
 }
 
 /* A driver that takes one launch of a call and refuses the next. */
-__attribute__((cold, noinline)) static pega_status failed_midway(const launcher *with,
-                                                                 pega_status status,
-                                                                 pega_error *error) {
-  if (error == NULL) return status;
+__attribute__((cold, noinline)) pega_status pega_prefill_failed_midway(
+    const pega_prefill_launcher *with, pega_status status, pega_error *error) {
+  if (error == NULL || with->launched == 0) return status;
   pega_error why = PEGA_ERROR_INIT;
   pega_error_copy(error, &why);
   pega_error_set(
@@ -134,20 +122,20 @@ __attribute__((cold, noinline)) static pega_status failed_midway(const launcher 
   return status;
 }
 
-static pega_status launch(launcher *with, pega_kernel_slot *slot, const pega_value *args,
-                          pega_error *error) {
+pega_status pega_prefill_enqueue(pega_prefill_launcher *with, pega_kernel_slot *slot,
+                                 const pega_value *args, pega_error *error) {
   pega_status status =
       pega_kernel_slot_launch(slot, with->call->function, args, with->call->device,
                               with->scratch.memory == NULL ? NULL : &with->scratch, error);
   if (status == PEGA_OK) {
     ++with->launched;
-  } else if (with->launched > 0) {
-    return failed_midway(with, status, error);
+    return PEGA_OK;
   }
-  return status;
+  return pega_prefill_failed_midway(with, status, error);
 }
 
-static pega_status prepare_inputs(launcher *with, const inputs *in, pega_error *error) {
+pega_status pega_prefill_prepare_inputs(pega_prefill_launcher *with, const pega_prefill_inputs *in,
+                                        pega_error *error) {
   const pega_prefill *call = with->call;
   const pega_gdr_shape *shape = &call->shape;
   if (shape->num_tokens == 0 || !call->in.normalize) return PEGA_OK;
@@ -168,17 +156,17 @@ static pega_status prepare_inputs(launcher *with, const inputs *in, pega_error *
         I(call->in.qk_stride),
         P(with->stream),
     };
-    return launch(with, &slots[kPrepare], args, error);
+    return pega_prefill_enqueue(with, &slots[kPrepare], args, error);
   }
   const pega_value args[] = {P(call->in.q),  P(call->in.k),        P(in->q),
                              P(in->k),       I(shape->num_tokens), I(shape->num_key_heads),
                              P(with->stream)};
-  return launch(with, &slots[kNormalize], args, error);
+  return pega_prefill_enqueue(with, &slots[kNormalize], args, error);
 }
 
-/* The kernel that makes the inputs of a call, if it needs one, then one or two others. */
-static int list_kernels(const pega_prefill *call, pega_kernel_slot *first, pega_kernel_slot *second,
-                        pega_kernel_slot *out[kMaxLaunches]) {
+int pega_prefill_list_kernels(const pega_prefill *call, pega_kernel_slot *first,
+                              pega_kernel_slot *second,
+                              pega_kernel_slot *out[kPrefillMaxLaunches]) {
   int count = 0;
   if (call->shape.num_tokens > 0 && call->in.normalize) {
     out[count++] = &slots[call->in.projected ? kPrepare : kNormalize];
@@ -191,37 +179,37 @@ static int list_kernels(const pega_prefill *call, pega_kernel_slot *first, pega_
 /* --- chunked: two launches --- */
 
 typedef struct chunked {
-  inputs in;
+  pega_prefill_inputs in;
   void *w, *u, *p, *g_cumsum, *scratch;
 } chunked;
 
-static chunked take_chunked(const pega_prefill *call, parts *workspace) {
+static chunked take_chunked(const pega_prefill *call, pega_prefill_parts *workspace) {
   chunked out;
-  out.in = take_inputs(call, workspace);
-  out.w = take(workspace, rows(call) * kGdrHeadSize * 2);
-  out.u = take(workspace, rows(call) * kGdrHeadSize * 2);
-  out.p = take(workspace, rows(call) * kGdrChunk * 2);
-  out.g_cumsum = take(workspace, rows(call) * 4);
-  out.scratch = take(workspace, head_scratch(call));
+  out.in = pega_prefill_take_inputs(call, workspace);
+  out.w = pega_prefill_take(workspace, pega_prefill_rows(call) * kGdrHeadSize * 2);
+  out.u = pega_prefill_take(workspace, pega_prefill_rows(call) * kGdrHeadSize * 2);
+  out.p = pega_prefill_take(workspace, pega_prefill_rows(call) * kGdrChunk * 2);
+  out.g_cumsum = pega_prefill_take(workspace, pega_prefill_rows(call) * 4);
+  out.scratch = pega_prefill_take(workspace, head_scratch(call));
   return out;
 }
 
 int64_t pega_prefill_chunked_workspace(const pega_prefill *call) {
-  parts workspace = {NULL, 0};
+  pega_prefill_parts workspace = {NULL, 0};
   (void)take_chunked(call, &workspace);
   return workspace.used;
 }
 
 pega_status pega_prefill_chunked(const pega_prefill *call, void *memory, pega_error *error) {
   const pega_gdr_shape *shape = &call->shape;
-  parts workspace = {memory, 0};
+  pega_prefill_parts workspace = {memory, 0};
   const chunked at = take_chunked(call, &workspace);
-  pega_kernel_slot *needed[kMaxLaunches];
-  const int count =
-      list_kernels(call, shape->num_tokens > 0 ? &slots[kChunk] : NULL, &slots[kScan], needed);
-  launcher with;
-  pega_status status = start(call, needed, count, &with, error);
-  if (status == PEGA_OK) status = prepare_inputs(&with, &at.in, error);
+  pega_kernel_slot *needed[kPrefillMaxLaunches];
+  const int count = pega_prefill_list_kernels(call, shape->num_tokens > 0 ? &slots[kChunk] : NULL,
+                                              &slots[kScan], needed);
+  pega_prefill_launcher with;
+  pega_status status = pega_prefill_start(call, needed, count, &with, error);
+  if (status == PEGA_OK) status = pega_prefill_prepare_inputs(&with, &at.in, error);
   if (status == PEGA_OK && shape->num_tokens > 0) {
     const pega_value args[] = {
         P(at.in.q),
@@ -242,7 +230,7 @@ pega_status pega_prefill_chunked(const pega_prefill *call, void *memory, pega_er
         I(call->in.v_stride),
         P(with.stream),
     };
-    status = launch(&with, &slots[kChunk], args, error);
+    status = pega_prefill_enqueue(&with, &slots[kChunk], args, error);
   }
   if (status != PEGA_OK) return status;
   const pega_value args[] = {
@@ -265,26 +253,26 @@ pega_status pega_prefill_chunked(const pega_prefill *call, void *memory, pega_er
       P(with.stream),
   };
   with.scratch = (pega_given_scratch){at.scratch, (uint64_t)head_scratch(call)};
-  return launch(&with, &slots[kScan], args, error);
+  return pega_prefill_enqueue(&with, &slots[kScan], args, error);
 }
 
 /* --- recurrent: one launch --- */
 
 int64_t pega_prefill_recurrent_workspace(const pega_prefill *call) {
-  parts workspace = {NULL, 0};
-  (void)take_inputs(call, &workspace);
+  pega_prefill_parts workspace = {NULL, 0};
+  (void)pega_prefill_take_inputs(call, &workspace);
   return workspace.used;
 }
 
 pega_status pega_prefill_recurrent(const pega_prefill *call, void *memory, pega_error *error) {
   const pega_gdr_shape *shape = &call->shape;
-  parts workspace = {memory, 0};
-  const inputs in = take_inputs(call, &workspace);
-  pega_kernel_slot *needed[kMaxLaunches];
-  const int count = list_kernels(call, NULL, &slots[kRecurrent], needed);
-  launcher with;
-  pega_status status = start(call, needed, count, &with, error);
-  if (status == PEGA_OK) status = prepare_inputs(&with, &in, error);
+  pega_prefill_parts workspace = {memory, 0};
+  const pega_prefill_inputs in = pega_prefill_take_inputs(call, &workspace);
+  pega_kernel_slot *needed[kPrefillMaxLaunches];
+  const int count = pega_prefill_list_kernels(call, NULL, &slots[kRecurrent], needed);
+  pega_prefill_launcher with;
+  pega_status status = pega_prefill_start(call, needed, count, &with, error);
+  if (status == PEGA_OK) status = pega_prefill_prepare_inputs(&with, &in, error);
   if (status != PEGA_OK) return status;
   const pega_value args[] = {
       P(in.q),
@@ -305,7 +293,7 @@ pega_status pega_prefill_recurrent(const pega_prefill *call, void *memory, pega_
       F(call->scale),
       P(with.stream),
   };
-  return launch(&with, &slots[kRecurrent], args, error);
+  return pega_prefill_enqueue(&with, &slots[kRecurrent], args, error);
 }
 
 /* --- the seven stages --- */
@@ -314,47 +302,47 @@ typedef struct staged {
   void *q, *k, *v, *g, *beta, *g_cumsum, *a_tril, *a_inv, *w, *u, *v_new, *chunk_state, *scratch;
 } staged;
 
-static staged take_staged(const pega_prefill *call, parts *workspace) {
-  const int64_t row = rows(call) * kGdrHeadSize * 2;
+static staged take_staged(const pega_prefill *call, pega_prefill_parts *workspace) {
+  const int64_t row = pega_prefill_rows(call) * kGdrHeadSize * 2;
   const int64_t chunks = pega_gdr_num_chunks(call->shape.num_tokens) * call->shape.num_value_heads;
   staged out;
-  out.q = take(workspace, row);
-  out.k = take(workspace, row);
-  out.v = take(workspace, row);
-  out.g = take(workspace, rows(call) * 4);
-  out.beta = take(workspace, rows(call) * 4);
-  out.g_cumsum = take(workspace, rows(call) * 4);
-  out.a_tril = take(workspace, rows(call) * kGdrChunk * 4);
-  out.a_inv = take(workspace, rows(call) * kGdrChunk * 2);
-  out.w = take(workspace, row);
-  out.u = take(workspace, row);
-  out.v_new = take(workspace, row);
-  out.chunk_state = take(workspace, chunks * kGdrStateSize * 4);
-  out.scratch = take(workspace, head_scratch(call));
+  out.q = pega_prefill_take(workspace, row);
+  out.k = pega_prefill_take(workspace, row);
+  out.v = pega_prefill_take(workspace, row);
+  out.g = pega_prefill_take(workspace, pega_prefill_rows(call) * 4);
+  out.beta = pega_prefill_take(workspace, pega_prefill_rows(call) * 4);
+  out.g_cumsum = pega_prefill_take(workspace, pega_prefill_rows(call) * 4);
+  out.a_tril = pega_prefill_take(workspace, pega_prefill_rows(call) * kGdrChunk * 4);
+  out.a_inv = pega_prefill_take(workspace, pega_prefill_rows(call) * kGdrChunk * 2);
+  out.w = pega_prefill_take(workspace, row);
+  out.u = pega_prefill_take(workspace, row);
+  out.v_new = pega_prefill_take(workspace, row);
+  out.chunk_state = pega_prefill_take(workspace, chunks * kGdrStateSize * 4);
+  out.scratch = pega_prefill_take(workspace, head_scratch(call));
   return out;
 }
 
 int64_t pega_prefill_stages_workspace(const pega_prefill *call) {
-  parts workspace = {NULL, 0};
+  pega_prefill_parts workspace = {NULL, 0};
   (void)take_staged(call, &workspace);
   return workspace.used;
 }
 
-static pega_status launch_stage(launcher *with, pega_gdr_stage stage, const pega_value *args,
-                                pega_error *error) {
-  return launch(with, pega_gdr_stages[stage].slot, args, error);
+static pega_status launch_stage(pega_prefill_launcher *with, pega_gdr_stage stage,
+                                const pega_value *args, pega_error *error) {
+  return pega_prefill_enqueue(with, pega_gdr_stages[stage].slot, args, error);
 }
 
 pega_status pega_prefill_stages(const pega_prefill *call, void *memory, pega_error *error) {
   const pega_gdr_shape *shape = &call->shape;
   const pega_value tokens = I(shape->num_tokens);
   const pega_value heads = I(shape->num_value_heads);
-  parts workspace = {memory, 0};
+  pega_prefill_parts workspace = {memory, 0};
   const staged at = take_staged(call, &workspace);
-  pega_kernel_slot *needed[kMaxLaunches] = {&pega_qwen35_chunk_solve_kernel};
+  pega_kernel_slot *needed[kPrefillMaxLaunches] = {&pega_qwen35_chunk_solve_kernel};
   for (int i = 0; i < kNumStages; ++i) needed[i + 1] = pega_gdr_stages[i].slot;
-  launcher with;
-  pega_status status = start(call, needed, kMaxLaunches, &with, error);
+  pega_prefill_launcher with;
+  pega_status status = pega_prefill_start(call, needed, kPrefillMaxLaunches, &with, error);
   const pega_value stream = P(with.stream);
   if (status == PEGA_OK && shape->num_tokens > 0) {
     const pega_value prepare[] = {P(call->in.q),
@@ -381,7 +369,8 @@ pega_status pega_prefill_stages(const pega_prefill *call, void *memory, pega_err
     status = launch_stage(&with, kStagePrepare, prepare, error);
     if (status == PEGA_OK) status = launch_stage(&with, kStageCumsum, cumsum, error);
     if (status == PEGA_OK) status = launch_stage(&with, kStageA, a, error);
-    if (status == PEGA_OK) status = launch(&with, &pega_qwen35_chunk_solve_kernel, solve, error);
+    if (status == PEGA_OK)
+      status = pega_prefill_enqueue(&with, &pega_qwen35_chunk_solve_kernel, solve, error);
     if (status == PEGA_OK) status = launch_stage(&with, kStageRecompute, recompute, error);
   }
   if (status == PEGA_OK) {
@@ -475,17 +464,16 @@ pega_status pega_prefill_prepare(void *self, DLDevice device, pega_error *error)
   for (int i = 0; i < kNumKernels && status == PEGA_OK; ++i) {
     status = pega_kernel_slot_prepare(&slots[i], device, error);
   }
-  /* The stages run by name only: a pack may be without them. */
+  /* What runs by name only: a pack may be without it. */
+  pega_kernel_slot *const more[] = {&pega_qwen35_chunk_solve_kernel, &pega_prefill_linear_inputs,
+                                    &pega_prefill_linear_outputs};
+  enum { kNumMore = sizeof more / sizeof *more };
   pega_error why = PEGA_ERROR_INIT;
-  pega_status stages = status;
-  for (int i = 0; i < kNumStages && stages == PEGA_OK; ++i) {
-    stages = pega_kernel_slot_prepare(pega_gdr_stages[i].slot, device, &why);
-  }
-  if (stages == PEGA_OK) {
-    stages = pega_kernel_slot_prepare(&pega_qwen35_chunk_solve_kernel, device, &why);
-  }
-  if (status == PEGA_OK && stages != PEGA_OK && stages != PEGA_ERROR_UNSUPPORTED) {
-    status = stages;
+  for (int i = 0; i < kNumStages + kNumMore && status == PEGA_OK; ++i) {
+    pega_kernel_slot *slot = i < kNumStages ? pega_gdr_stages[i].slot : more[i - kNumStages];
+    const pega_status had = pega_kernel_slot_prepare(slot, device, &why);
+    if (had == PEGA_OK || had == PEGA_ERROR_UNSUPPORTED) continue;
+    status = had;
     if (error != NULL) pega_error_copy(&why, error);
   }
   pega_error_clear(&why);
