@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# pin.sh: rewrite every pin file beside this script from requirements.in, kernels.in and the versions
-# named here. Needs uv (`python3 -m pip install uv`). `./dev` installs from the pin files and from
-# nothing else; one pin file fits CPython 3.10 to 3.15 (kernels.txt: 3.11 to 3.15, as Triton has it)
-# on x86-64 and aarch64.
+# pin.sh: rewrite every pin file beside this script from requirements.in, kernels.in, cute.in, dsl/*.in and the
+# versions named here. Needs uv (`python3 -m pip install uv`). `./dev` installs from the pin files and from
+# nothing else; one pin file fits CPython 3.10 to 3.15 (kernels.txt and dsl/: 3.11 to 3.15, as Triton
+# has it) on x86-64 and aarch64.
 set -eu
 cd "$(dirname "$0")"
 
@@ -25,6 +25,7 @@ pin() { # pin OUTPUT [OPTION...] < requirements
 }
 
 pin requirements.txt --upgrade <requirements.in
+pin cute.txt --upgrade <cute.in
 echo "clang-format==$clang_format_version" | pin clang-format.txt --no-deps
 printf '%s\n' "fla-core==$fla_core_version" einops | pin fla.txt --no-deps
 rm -f wheels/apache-tvm-ffi-*.txt
@@ -33,3 +34,5 @@ for version in $tvm_ffi_versions; do
 done
 oldest_python=3.11
 pin kernels.txt --upgrade <kernels.in
+pin dsl/tvm.txt --upgrade <dsl/tvm.in
+pin dsl/cuda.txt --upgrade --no-deps <dsl/cuda.in
