@@ -34,8 +34,18 @@ enum {
   CLI_OPTION_DEVICE = 512,
   CLI_OPTION_ALLOW_PTX = 1024,
   CLI_OPTION_PARAMS = 2048,
-  CLI_OPTION_EMBEDDED = 4096,     /**< --embedded: functions of the pack in libpega */
-  CLI_OPTION_EMBEDDED_PACK = 8192 /**< --embedded: that pack, in the place of an argument PACK */
+  CLI_OPTION_EMBEDDED = 4096,      /**< --embedded: functions of the pack in libpega */
+  CLI_OPTION_EMBEDDED_PACK = 8192, /**< --embedded: that pack, in the place of an argument PACK */
+  CLI_OPTION_SEARCH = 16384,       /**< --search DIR, as often as there are folders */
+  CLI_OPTION_SYMBOLS = 32768,
+  CLI_OPTION_ARTIFACT = 65536,
+  CLI_OPTION_SIGNATURE = 1 << 17,     /**< --signature FILE, of a C library */
+  CLI_OPTION_MODULE_OUTPUT = 1 << 20, /**< --output: a module */
+  CLI_OPTION_ALIAS = 1 << 21,
+  CLI_OPTION_KEEP = 1 << 22,
+  CLI_OPTION_PREFIX = 1 << 23,
+  CLI_OPTION_FUNCTION = 1 << 24,
+  CLI_OPTION_ONLY_TARGET = 1 << 25 /**< --target: variants of it alone */
 };
 
 /** \brief A parsed command line. Text is borrowed from argv. */
@@ -45,16 +55,26 @@ typedef struct cli_options {
   bool globals;                /**< --tvm-ffi was given */
   const char *runtime_library; /**< its LIB, or NULL */
   const char *module;
-  const char *pack; /**< never together with module or globals */
-  bool embedded;    /**< the pack in libpega; never together with any of them */
+  const char *pack;      /**< never together with module or globals */
+  bool embedded;         /**< the pack in libpega; never together with any of them */
+  const char *artifact;  /**< never together with any of them but the runtime */
+  const char *signature; /**< file of a C library, or NULL */
   const char *target;
   const char *output;
   bool has_device;
-  int32_t device;  /**< number of a CUDA device, 0 where none was given */
-  bool allow_ptx;  /**< the driver may compile PTX */
-  bool params;     /**< show the parameters of kernels */
-  int32_t batches; /**< 0 for the command's own number */
-  char **args;     /**< what is no option, in order */
+  int32_t device;     /**< number of a CUDA device, 0 where none was given */
+  bool allow_ptx;     /**< the driver may compile PTX */
+  bool params;        /**< show the parameters of kernels */
+  bool symbols;       /**< show every symbol */
+  int32_t batches;    /**< 0 for the command's own number */
+  const char *prefix; /**< of names, "" where none was given */
+  const char *keep;   /**< folder, or NULL */
+  bool alias;         /**< names without dots, too */
+  char **functions;   /**< names that --function gave, in order */
+  int num_functions;
+  const char **search; /**< folders to look for libraries in, in order */
+  int num_search;
+  char **args; /**< what is no option, in order */
   int num_args;
 } cli_options;
 
@@ -96,7 +116,9 @@ cli_exit cli_info(const cli_options *options, pega_error *error);
 cli_exit cli_call(const cli_options *options, pega_error *error);
 cli_exit cli_verify(const cli_options *options, pega_error *error);
 cli_exit cli_explain(const cli_options *options, pega_error *error);
+cli_exit cli_export(const cli_options *options, pega_error *error);
 cli_exit cli_test(const cli_options *options, pega_error *error);
+cli_exit cli_inspect(const cli_options *options, pega_error *error);
 cli_exit cli_bench(const cli_options *options, pega_error *error);
 cli_exit cli_help(const cli_options *options, pega_error *error);
 

@@ -115,6 +115,7 @@ cli_exit cli_doctor(const cli_options *options, pega_error *error) {
   cli_json_set(report, "pega", about_build());
   cli_json_set(report, BRIDGE_KEY, cli_doctor_bridge(options->runtime_library, problems));
   cli_json_set(report, "cuda", cli_doctor_cuda(problems));
+  cli_json_set(report, "cublas", cli_doctor_cublas(problems));
   cli_json_set(report, "packs", cli_doctor_packs(problems));
   cli_json_set(report, "cpu", cli_doctor_cpu());
   cli_json_set(report, "functions", cli_doctor_functions(problems));

@@ -44,7 +44,7 @@ static void print_text(const char *name, pega_function *function, const char *fr
     (void)putchar('\n');
   }
   if (signature == NULL) {
-    (void)puts("\nIt says nothing about its parameters: any arguments pass.");
+    (void)puts("\nIt does not tell pega its parameters, and checks its arguments itself.");
     return;
   }
   (void)printf("\nparameters:%s\n", signature->num_params == 0 ? " none" : "");
@@ -75,7 +75,8 @@ static cli_exit info_function(const cli_options *options, pega_error *error) {
 cli_exit cli_info(const cli_options *options, pega_error *error) {
   const char *word = options->args[0]; /* NULL: none, with --embedded alone */
   const char *second = options->num_args > 1 ? options->args[1] : NULL;
-  const bool named = options->pack != NULL || options->module != NULL || options->globals;
+  const bool named = options->pack != NULL || options->artifact != NULL ||
+                     options->module != NULL || options->globals;
   if (options->embedded) return cli_info_pack(options, NULL, word, error);
   const bool pack = !named && cli_is_pack_path(word);
   if (second != NULL && named) {

@@ -15,6 +15,8 @@
 json_t *cli_doctor_bridge(const char *library, json_t *problems);
 /** \brief The CUDA driver and its devices. */
 json_t *cli_doctor_cuda(json_t *problems);
+/** \brief cuBLAS, which pegainfer.cublas.gemm opens. */
+json_t *cli_doctor_cublas(json_t *problems);
 /** \brief PEGA_PACK_PATH and the packs that it names, and the pack in libpega, each verified. */
 json_t *cli_doctor_packs(json_t *problems);
 /** \brief The processor, and which of its features matter here. */

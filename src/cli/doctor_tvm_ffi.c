@@ -13,6 +13,8 @@ static const char *source_name(uint32_t source) {
       return PEGA_TVM_FFI_LIBRARY_ENV;
     case PEGA_TVM_FFI_PROCESS:
       return "already in the process";
+    case PEGA_TVM_FFI_FOLDER:
+      return "a given folder";
     case PEGA_TVM_FFI_BUILD:
       return "the copy of the build";
     case PEGA_TVM_FFI_SYSTEM:

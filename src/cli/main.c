@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <pega/cublas.h>
+
 #include "cli.h"
 #include "print.h"
 
@@ -14,19 +16,30 @@ static const cli_command COMMANDS[] = {
      "work.\n",
      CLI_OPTION_RUNTIME | CLI_OPTION_JSON | CLI_OPTION_HELP, 0, 0, cli_doctor},
     {"list", "[OPTION...]", "list functions with their signatures",
-     "Without options: the functions of the registry. With --module, --pack or --embedded: those of\n"
-     "the module or of the kernel pack.\n",
-     CLI_OPTION_MODULE | CLI_OPTION_PACK | CLI_OPTION_EMBEDDED | CLI_OPTION_GLOBALS |
-         CLI_OPTION_JSON | CLI_OPTION_HELP,
+     "Without options: the functions of the registry. With --artifact, --module, --pack or\n"
+     "--embedded: those of the artifact, the module or the kernel pack.\n",
+     CLI_OPTION_ARTIFACT | CLI_OPTION_SIGNATURE | CLI_OPTION_SEARCH | CLI_OPTION_MODULE |
+         CLI_OPTION_PACK | CLI_OPTION_EMBEDDED | CLI_OPTION_GLOBALS | CLI_OPTION_JSON |
+         CLI_OPTION_HELP,
      0, 0, cli_list},
     {"info", "NAME | PACK [NAME] | --embedded [NAME] [OPTION...]",
      "describe a function and its parameters, or a kernel pack",
      "PACK is an argument that ends in .pegapack, has a slash or exists as a file or folder; a\n"
      "NAME is any other one, and every one where an option says what to take functions from.\n"
      "Needs no GPU.\n",
-     CLI_OPTION_MODULE | CLI_OPTION_PACK | CLI_OPTION_EMBEDDED_PACK | CLI_OPTION_GLOBALS |
-         CLI_OPTION_PARAMS | CLI_OPTION_JSON | CLI_OPTION_HELP,
+     CLI_OPTION_ARTIFACT | CLI_OPTION_SIGNATURE | CLI_OPTION_SEARCH | CLI_OPTION_MODULE |
+         CLI_OPTION_PACK | CLI_OPTION_EMBEDDED_PACK | CLI_OPTION_GLOBALS | CLI_OPTION_PARAMS |
+         CLI_OPTION_JSON | CLI_OPTION_HELP,
      1, 2, cli_info},
+    {"inspect", "FILE... [OPTION...]", "say what a file is and needs; none of its code runs",
+     "FILE is a kernel pack, a shared library or module, an object file, or code for GPUs (a cubin, a\n"
+     "fatbin, PTX). Shown are its format and architecture, its functions, the libraries that it needs\n"
+     "with where each was found, symbols that nothing provides, the targets of the GPU code in it, and\n"
+     "what is missing before it can be opened. Needs no GPU.\n"
+     "The exit code is 0 if nothing is missing, and 1 if something is.\n",
+     CLI_OPTION_SIGNATURE | CLI_OPTION_SEARCH | CLI_OPTION_SYMBOLS | CLI_OPTION_JSON |
+         CLI_OPTION_HELP,
+     1, -1, cli_inspect},
     {"call", "NAME [ARG...] [OPTION...]", "call a function",
      "An ARG is read by the type that the function's signature gives it, or is one of:\n"
      "  3  -2.5  0x10  true  none      a number, bool or none\n"
@@ -41,8 +54,9 @@ static const cli_command COMMANDS[] = {
      "without a signature; a returned one is \"result\".\n"
      "Tensors are made on the CPU alone: a pack's function that wants memory of a GPU is refused\n"
      "before anything is launched; `pega test PACK` runs kernels.\n",
-     CLI_OPTION_MODULE | CLI_OPTION_PACK | CLI_OPTION_EMBEDDED | CLI_OPTION_GLOBALS |
-         CLI_OPTION_ALLOW_PTX | CLI_OPTION_OUTPUT | CLI_OPTION_JSON | CLI_OPTION_HELP,
+     CLI_OPTION_ARTIFACT | CLI_OPTION_SIGNATURE | CLI_OPTION_SEARCH | CLI_OPTION_MODULE |
+         CLI_OPTION_PACK | CLI_OPTION_EMBEDDED | CLI_OPTION_GLOBALS | CLI_OPTION_ALLOW_PTX |
+         CLI_OPTION_OUTPUT | CLI_OPTION_JSON | CLI_OPTION_HELP,
      1, -1, cli_call},
     {"verify", "PACK... | --embedded [OPTION...]",
      "check kernel packs whole: manifest and every blob",
@@ -76,6 +90,21 @@ static const cli_command COMMANDS[] = {
      CLI_OPTION_EMBEDDED_PACK | CLI_OPTION_DEVICE | CLI_OPTION_ALLOW_PTX | CLI_OPTION_JSON |
          CLI_OPTION_HELP,
      1, 1, cli_test},
+    {"export", "PACK -o FILE | --embedded -o FILE [OPTION...]",
+     "make a module of a kernel pack's functions, for hosts of any language",
+#ifdef PEGA_CLI_BRIDGE
+     "The module is a shared library that any host of TVM FFI loads; it needs no pega. Each function\n"
+     "has the name and the signature that the pack gives it, but for a stream, which may be left\n"
+     "out: then it is the environment's current one. A tensor may stand for a pointer. Needs no GPU,\n"
+     "but a C compiler: CC names it, else it is cc. The pack is checked as `pega verify` does it.\n"
+     "Choices between implementations (a whole prefill) are libpega's and not in a pack.\n",
+#else
+     "It needs a build with a bridge.\n",
+#endif
+     CLI_OPTION_MODULE_OUTPUT | CLI_OPTION_FUNCTION | CLI_OPTION_ONLY_TARGET | CLI_OPTION_PREFIX |
+         CLI_OPTION_ALIAS | CLI_OPTION_KEEP | CLI_OPTION_ALLOW_PTX | CLI_OPTION_EMBEDDED_PACK |
+         CLI_OPTION_JSON | CLI_OPTION_HELP,
+     1, 1, cli_export},
     {"bench", "call [OPTION...]", "measure the library on this machine",
      "  call    ns per call of a no-op through each boundary: median, least and most of the batches\n",
      CLI_OPTION_RUNTIME | CLI_OPTION_BATCHES | CLI_OPTION_JSON | CLI_OPTION_HELP, 1, 1, cli_bench},
@@ -190,6 +219,8 @@ int main(int argc, char **argv) {
   /* A file-size limit is an error to report, not a reason to die half-way through a file. */
   (void)signal(SIGXFSZ, SIG_IGN);
   pega_error error = PEGA_ERROR_INIT;
+  /* Without memory it is not among the functions: what is asked for says so. */
+  (void)pega_cublas_register(0, NULL);
   cli_exit code = dispatch(argc, argv, &error);
   if (error.status != PEGA_OK) cli_print_error(&error, wants_json(argc, argv));
   pega_error_clear(&error);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What stands for the bridge in a build that has none. */
 #include "bench.h"
+#include "cli.h"
 #include "doctor.h"
 
 static const char reason[] =
@@ -14,6 +15,12 @@ json_t *cli_doctor_bridge(const char *library, json_t *problems) {
   /* A runtime was asked for that nothing here can open. */
   if (library != NULL) cli_json_append(problems, json_string(reason));
   return object;
+}
+
+cli_exit cli_export(const cli_options *options, pega_error *error) {
+  (void)options;
+  (void)pega_error_set(error, PEGA_ERROR_UNSUPPORTED, NULL, "export: %s", reason);
+  return CLI_FAILED;
 }
 
 pega_status bench_foreign_open(const char *library, pega_function *ints, pega_function *tensors,

@@ -34,6 +34,10 @@ static const struct {
      "take functions from the pack that libpega was built with"},
     {CLI_OPTION_EMBEDDED_PACK, "embedded", 0, no_argument, "    --embedded",
      "the pack that libpega was built with, in the place of PACK"},
+    {CLI_OPTION_ARTIFACT, "artifact", 'a', required_argument, "-a, --artifact FILE",
+     "take functions from an artifact: a pack, a C library, a module"},
+    {CLI_OPTION_SIGNATURE, "signature", 0, required_argument, "    --signature FILE",
+     "the signature file of a C library, where it is not the library's name with .json"},
     {CLI_OPTION_TARGET, "target", 't', required_argument, "-t, --target TARGET",
      "the target to explain for: sm_90, sm_90a; needs no GPU"},
     {CLI_OPTION_DEVICE, "device", 'd', required_argument, "-d, --device DEVICE",
@@ -42,8 +46,24 @@ static const struct {
      "kernels that are PTX may be compiled by the driver"},
     {CLI_OPTION_PARAMS, "params", 0, no_argument, "    --params",
      "of a pack's variants show grids, conditions and parameters with offsets too"},
+    {CLI_OPTION_SEARCH, "search", 0, required_argument, "    --search DIR",
+     "look for libraries that are needed in this folder first; may be given again"},
+    {CLI_OPTION_SYMBOLS, "symbols", 0, no_argument, "    --symbols",
+     "show every symbol, and not how many there are"},
     {CLI_OPTION_OUTPUT, "output", 'o', required_argument, "-o, --output FILE",
      "write output tensors to this .safetensors file"},
+    {CLI_OPTION_MODULE_OUTPUT, "output", 'o', required_argument, "-o, --output FILE",
+     "write the module to this file"},
+    {CLI_OPTION_FUNCTION, "function", 'f', required_argument, "-f, --function NAME",
+     "take this function alone; may be given several times"},
+    {CLI_OPTION_ONLY_TARGET, "target", 't', required_argument, "-t, --target TARGET",
+     "take the variants of this target alone: sm_90a"},
+    {CLI_OPTION_PREFIX, "prefix", 0, required_argument, "    --prefix TEXT",
+     "put this before the functions' names"},
+    {CLI_OPTION_ALIAS, "alias", 0, no_argument, "    --alias",
+     "functions by their names with _ in the place of dots, too"},
+    {CLI_OPTION_KEEP, "keep", 0, required_argument, "    --keep FOLDER",
+     "leave what is compiled in this folder"},
     {CLI_OPTION_BATCHES, "batches", 0, required_argument, "    --batches N",
      "batches to take the median of"},
     {CLI_OPTION_JSON, "json", 0, no_argument, "    --json", "print one JSON object"},
@@ -129,7 +149,14 @@ static cli_exit apply(unsigned bit, cli_options *out, pega_error *error) {
     case CLI_OPTION_EMBEDDED_PACK:
       out->embedded = true;
       return CLI_DONE;
+    case CLI_OPTION_ARTIFACT:
+      out->artifact = optarg;
+      return CLI_DONE;
+    case CLI_OPTION_SIGNATURE:
+      out->signature = optarg;
+      return CLI_DONE;
     case CLI_OPTION_TARGET:
+    case CLI_OPTION_ONLY_TARGET:
       out->target = optarg;
       return CLI_DONE;
     case CLI_OPTION_DEVICE:
@@ -140,7 +167,26 @@ static cli_exit apply(unsigned bit, cli_options *out, pega_error *error) {
     case CLI_OPTION_PARAMS:
       out->params = true;
       return CLI_DONE;
+    case CLI_OPTION_PREFIX:
+      out->prefix = optarg;
+      return CLI_DONE;
+    case CLI_OPTION_ALIAS:
+      out->alias = true;
+      return CLI_DONE;
+    case CLI_OPTION_KEEP:
+      out->keep = optarg;
+      return CLI_DONE;
+    case CLI_OPTION_FUNCTION:
+      out->functions[out->num_functions++] = optarg;
+      return CLI_DONE;
+    case CLI_OPTION_SEARCH:
+      out->search[out->num_search++] = optarg;
+      return CLI_DONE;
+    case CLI_OPTION_SYMBOLS:
+      out->symbols = true;
+      return CLI_DONE;
     case CLI_OPTION_OUTPUT:
+    case CLI_OPTION_MODULE_OUTPUT:
       out->output = optarg;
       return CLI_DONE;
     default:
@@ -150,7 +196,8 @@ static cli_exit apply(unsigned bit, cli_options *out, pega_error *error) {
 
 /* How many arguments there are, and that they come from one place. */
 static cli_exit check(const cli_command *command, const cli_options *out, pega_error *error) {
-  const bool foreign = out->module != NULL || out->globals;
+  /* An artifact may be of the runtime that --tvm-ffi names. */
+  const bool foreign = out->module != NULL || (out->globals && out->artifact == NULL);
   /* An argument that an option stands for. */
   const int spared = out->embedded && (command->options & CLI_OPTION_EMBEDDED_PACK) != 0 ? 1 : 0;
   if (out->num_args < command->min_args - spared) {
@@ -161,12 +208,25 @@ static cli_exit check(const cli_command *command, const cli_options *out, pega_e
     return cli_misuse(error, "%s: unexpected argument \"%.100s\"", command->name,
                       out->args[command->max_args - spared]);
   }
-  if ((out->pack != NULL) + out->embedded + foreign > 1) {
-    return cli_misuse(error, "%s: expected one place to take functions from, got %s and %s",
-                      command->name, out->pack != NULL ? "--pack" : "--embedded",
-                      out->pack != NULL && out->embedded ? "--embedded"
-                      : out->module != NULL              ? "--module"
-                                                         : "a runtime");
+  const char *const places[] = {out->pack != NULL ? "--pack" : NULL,
+                                out->embedded ? "--embedded" : NULL,
+                                out->artifact != NULL ? "--artifact" : NULL,
+                                !foreign              ? NULL
+                                : out->module != NULL ? "--module"
+                                                      : "a runtime"};
+  const char *first = NULL;
+  for (size_t i = 0; i < sizeof places / sizeof *places; ++i) {
+    if (places[i] != NULL && first != NULL) {
+      return cli_misuse(error, "%s: expected one place to take functions from, got %s and %s",
+                        command->name, first, places[i]);
+    }
+    if (places[i] != NULL) first = places[i];
+  }
+  const char *const lone = out->num_search > 0      ? "--search"
+                           : out->signature != NULL ? "--signature"
+                                                    : NULL;
+  if (lone != NULL && (command->options & CLI_OPTION_ARTIFACT) != 0 && out->artifact == NULL) {
+    return cli_misuse(error, "%s: %s is for --artifact", command->name, lone);
   }
   return CLI_DONE;
 }
@@ -190,8 +250,11 @@ cli_exit cli_options_parse(const cli_command *command, int num_words, char **wor
     }
   }
   memset(out, 0, sizeof *out);
+  out->prefix = "";
   out->args = calloc((size_t)num_words + 1, sizeof *out->args);
-  if (out->args == NULL) {
+  out->functions = calloc((size_t)num_words + 1, sizeof *out->functions);
+  out->search = calloc((size_t)num_words + 1, sizeof *out->search);
+  if (out->args == NULL || out->functions == NULL || out->search == NULL) {
     (void)pega_error_set(error, PEGA_ERROR_OUT_OF_MEMORY, NULL, "out of memory");
     return CLI_FAILED;
   }
@@ -222,5 +285,8 @@ cli_exit cli_options_parse(const cli_command *command, int num_words, char **wor
 
 void cli_options_clear(cli_options *options) {
   free(options->args);
-  options->args = NULL;
+  free(options->functions);
+  free(options->search);
+  options->args = options->functions = NULL;
+  options->search = NULL;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "source.h"
 
+#include <pega/artifact.h>
 #include <stdlib.h>
 
 #include "kernel_pack.h"
@@ -10,9 +11,9 @@
 #endif
 
 struct cli_source {
-  const char
-      *only;     /* CLI_FROM_MODULE or CLI_FROM_PACK; NULL: the registry and what else there is */
-  cli_pack pack; /* open with CLI_FROM_PACK */
+  const char *only;        /* a place and no other; NULL: the registry and what else there is */
+  cli_pack pack;           /* open with CLI_FROM_PACK */
+  pega_artifact *artifact; /* with CLI_FROM_ARTIFACT */
 #ifdef PEGA_CLI_BRIDGE
   pega_tvm_ffi *runtime;       /* or NULL */
   pega_tvm_ffi_module *module; /* or NULL */
@@ -50,7 +51,19 @@ static pega_status list_foreign(cli_source *source, pega_value *names, pega_erro
 
 static bool has_foreign(const cli_source *source) { return source->runtime != NULL; }
 
+static pega_status add_loaders(const cli_options *options, pega_error *error) {
+  pega_tvm_ffi_options how = PEGA_TVM_FFI_OPTIONS_INIT;
+  how.library_path = options->runtime_library;
+  return pega_tvm_ffi_add_loader(&how, error);
+}
+
 #else
+
+static pega_status add_loaders(const cli_options *options, pega_error *error) {
+  (void)options;
+  (void)error;
+  return PEGA_OK;
+}
 
 static pega_status open_foreign(const cli_options *options, cli_source *source, pega_error *error) {
   (void)options;
@@ -82,11 +95,26 @@ static bool has_foreign(const cli_source *source) {
 
 #endif
 
+static pega_status open_artifact(const cli_options *options, cli_source *source,
+                                 pega_error *error) {
+  pega_artifact_options how = PEGA_ARTIFACT_OPTIONS_INIT;
+  how.path = options->artifact;
+  how.signature_path = options->signature;
+  how.search_paths = options->search;
+  how.num_search_paths = options->num_search;
+  if (options->allow_ptx) how.flags |= PEGA_ARTIFACT_ALLOW_PTX;
+  const pega_status status = add_loaders(options, error);
+  return status != PEGA_OK ? status : pega_artifact_open(&how, &source->artifact, error);
+}
+
 pega_status cli_source_open(const cli_options *options, cli_source **out, pega_error *error) {
   cli_source *source = calloc(1, sizeof *source);
   if (source == NULL) return pega_error_set(error, PEGA_ERROR_OUT_OF_MEMORY, NULL, "out of memory");
   pega_status status = PEGA_OK;
-  if (options->pack != NULL || options->embedded) {
+  if (options->artifact != NULL) {
+    source->only = CLI_FROM_ARTIFACT;
+    status = open_artifact(options, source, error);
+  } else if (options->pack != NULL || options->embedded) {
     source->only = CLI_FROM_PACK;
     status = cli_pack_open(options->pack, options->allow_ptx, &source->pack, error);
   } else if (options->module != NULL || options->globals) {
@@ -104,6 +132,7 @@ pega_status cli_source_open(const cli_options *options, cli_source **out, pega_e
 void cli_source_close(cli_source *source) {
   if (source == NULL) return;
   close_foreign(source);
+  pega_artifact_release(source->artifact);
   cli_pack_close(&source->pack);
   free(source);
 }
@@ -112,7 +141,9 @@ pega_status cli_source_get(cli_source *source, const char *name, pega_function *
                            const char **from, pega_error *error) {
   const char *found = source->only != NULL ? source->only : CLI_FROM_REGISTRY;
   pega_status status = PEGA_OK;
-  if (source->pack.pack != NULL) {
+  if (source->artifact != NULL) {
+    status = pega_artifact_get(source->artifact, name, out, error);
+  } else if (source->pack.pack != NULL) {
     status = pega_pack_get(source->pack.pack, name, out, error);
   } else if (source->only != NULL) {
     status = get_foreign(source, name, out, error);
@@ -158,9 +189,11 @@ pega_status cli_source_each(cli_source *source, cli_source_visit visit, void *se
     pega_value_release(&names);
   }
   const bool pack = source->pack.pack != NULL;
-  if (pack || has_foreign(source)) {
-    const pega_status status = pack ? pega_pack_list(source->pack.pack, &names, error)
-                                    : list_foreign(source, &names, error);
+  if (pack || source->artifact != NULL || has_foreign(source)) {
+    const pega_status status = source->artifact != NULL
+                                   ? pega_artifact_list(source->artifact, &names, error)
+                               : pack ? pega_pack_list(source->pack.pack, &names, error)
+                                      : list_foreign(source, &names, error);
     if (status != PEGA_OK) return status;
     visit_names(source, &names, source->only != NULL ? source->only : CLI_FROM_GLOBAL, visit, self);
     pega_value_release(&names);

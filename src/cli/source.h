@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
  * \file source.h
- * \brief Where a command's functions come from: the registry, a TVM FFI module, the runtime, or a
- *        kernel pack.
+ * \brief Where a command's functions come from: the registry, an artifact, a TVM FFI module, the
+ *        runtime, or a kernel pack.
  */
 #ifndef PEGA_CLI_SOURCE_H_
 #define PEGA_CLI_SOURCE_H_
@@ -19,9 +19,10 @@ typedef struct cli_source cli_source;
 #define CLI_FROM_MODULE "module"
 #define CLI_FROM_GLOBAL "global"
 #define CLI_FROM_PACK "pack"
+#define CLI_FROM_ARTIFACT "artifact"
 
 /**
- * \brief Opens what the options name: nothing, a module, a pack, or a runtime.
+ * \brief Opens what the options name: nothing, an artifact, a module, a pack, or a runtime.
  *
  * With a runtime the registry's functions become its globals first (names that are taken are left
  * alone), so that modules can call them.
@@ -32,7 +33,7 @@ pega_status cli_source_open(const cli_options *options, cli_source **out, pega_e
 void cli_source_close(cli_source *source);
 
 /**
- * \brief Finds a function: of the module or the pack if there is one, else of the registry and then,
+ * \brief Finds a function: of the artifact, the module or the pack if there is one, else of the registry and then,
  *        with --tvm-ffi, of the runtime's globals.
  * \param out Returns owned.
  * \param from Receives a CLI_FROM_*; may be NULL.

@@ -18,8 +18,8 @@ static void test_version(void **state) {
 
 static void test_help(void **state) {
   (void)state;
-  static const char *const commands[] = {"doctor",  "list", "info",  "call", "verify",
-                                         "explain", "test", "bench", "help"};
+  static const char *const commands[] = {"doctor",  "list", "info",   "inspect", "call", "verify",
+                                         "explain", "test", "export", "bench",   "help"};
   expect(run("--help"), 0, "usage: pega COMMAND", NULL);
   expect(run("-h"), 0, "usage: pega COMMAND", NULL);
   expect(run("help"), 0, "Exit codes: 0 done, 1 failed, 2 misuse.", NULL);
@@ -79,10 +79,10 @@ static void test_list(void **state) {
   json_t *object = expect_json(run("list", "--json"), 0);
   assert_true(json_array_size(json_at(object, "functions")) >= 2);
   /* In the order of their names. */
-  assert_string_equal(json_text_at(object, "functions.5.name"), SOLVE);
-  assert_string_equal(json_text_at(object, "functions.5.from"), "registry");
-  assert_non_null(strstr(json_text_at(object, "functions.5.signature"), "a_inv: out Tensor"));
-  assert_true(strlen(json_text_at(object, "functions.5.doc")) > 0);
+  assert_string_equal(json_text_at(object, "functions.6.name"), SOLVE);
+  assert_string_equal(json_text_at(object, "functions.6.from"), "registry");
+  assert_non_null(strstr(json_text_at(object, "functions.6.signature"), "a_inv: out Tensor"));
+  assert_true(strlen(json_text_at(object, "functions.6.doc")) > 0);
   json_decref(object);
 }
 
@@ -195,6 +195,7 @@ static void test_no_bridge(void **state) {
   expect(run("list", "-m", "x.so"), 1, NULL, text);
   expect_error(run("call", "add", "1", "2", "--module", "x.so", "--json"), 1, "UNSUPPORTED",
                "NotImplementedError", text);
+  expect(run("export", "x.pegapack", "-o", "x.so"), 1, NULL, text);
   expect(run("doctor"), 0, text, NULL);
   expect(run("bench", "call", "--batches", "2"), 0, "left out: five ints, ", NULL);
   /* Options that only a bridge gives a meaning are not there. */

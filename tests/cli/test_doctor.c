@@ -18,6 +18,7 @@ static void test_report(void **state) {
   const bool bridge = json_is_true(json_at(object, "pega.bridge"));
   assert_true(json_is_boolean(json_at(object, bridge ? "tvm_ffi.bridge" : "bridge.bridge")));
   assert_true(json_is_boolean(json_at(object, "cuda.driver")));
+  assert_true(json_is_boolean(json_at(object, "cublas.found")));
   assert_true(json_integer_value(json_at(object, "cpu.threads")) >= 1);
   assert_true(json_is_array(json_at(object, "cpu.features")));
   assert_true(json_integer_value(json_at(object, "functions.registered")) >= 2);
@@ -43,6 +44,7 @@ static void test_two_devices(void **state) {
   const run_how how = {fake, NULL};
   assert_int_equal(
       setenv("PEGA_FAKE_DRIVER", "devices=2,cc=10.3,driver=13010,memory=85899345921", 1), 0);
+  assert_int_equal(setenv("PEGA_CUBLAS_LIBRARY", "/nonexistent/libcublas.so", 1), 0);
   json_t *object = expect_json(run_with(&how, "doctor", "--json"), 0);
   assert_true(json_is_true(json_at(object, "cuda.driver")));
   assert_non_null(strstr(json_text_at(object, "cuda.library"), "libcuda.so.1"));
@@ -58,7 +60,14 @@ static void test_two_devices(void **state) {
   assert_int_equal(json_integer_value(json_at(object, "cuda.devices.1.max_shared_memory_bytes")),
                    227 * 1024);
   assert_int_equal(json_array_size(json_at(object, "problems")), 0);
+  /* That there is no cuBLAS is no problem. */
+  assert_true(json_is_false(json_at(object, "cublas.found")));
+  assert_non_null(strstr(json_text_at(object, "cublas.reason"), "/nonexistent/libcublas.so: "));
   json_decref(object);
+  /* One that is none is. */
+  assert_int_equal(setenv("PEGA_CUBLAS_LIBRARY", "libm.so.6", 1), 0);
+  expect(run_with(&how, "doctor"), 1, "libm.so.6: it is no cuBLAS", NULL);
+  assert_int_equal(unsetenv("PEGA_CUBLAS_LIBRARY"), 0);
   expect(run_with(&how, "doctor"), 0, "    1:\n      device: cuda:1\n      name: Fake GPU 1\n",
          NULL);
 }
