@@ -10,7 +10,8 @@ rm -rf "$home"
 mkdir -p "$home/bin" "$home/lib" "$home/lib/system" "$home/kernels" "$home/python"
 cp "$build"/bin/test_gpu_* "$build"/bin/bench_launch "$build"/bin/cold_start_* "$build"/bin/pega "$home/bin/"
 [ ! -f "$build/bin/libbench_cubin_launcher.so" ] || cp "$build/bin/libbench_cubin_launcher.so" "$home/bin/"
-for library in "$build"/lib/libpega.so.[0-9] "$build"/lib/libpega_tvm_ffi.so.[0-9]; do
+for library in "$build"/lib/libpega.so.[0-9] "$build"/lib/libpega_artifact.so.[0-9] \
+    "$build"/lib/libpega_cublas.so.[0-9] "$build"/lib/libpega_tvm_ffi.so.[0-9]; do
     cp -L "$library" "$home/lib/"
 done
 # TVM FFI loads modules by the ending of their name.
@@ -19,6 +20,21 @@ cp build/kernels/*.pegapack "$home/kernels/"
 cp -R "$wheel" "$home/python/"
 mkdir "$home/python/fla"
 cp -R "$fla/fla" "$fla/einops" "$home/python/fla/"
+# What other compilers made (./dev artifacts) but for Apache TVM, whose module runs on the CPU, and the older TVM
+# FFI whose Python part calls TileLang's.
+for file in build/artifacts/*/*.so build/artifacts/*/*.so.json build/artifacts/*/runtime/*; do
+    case $file in build/artifacts/tvm/*) continue ;; esac
+    [ -f "$file" ] || continue
+    mkdir -p "$home/$(dirname "${file#build/}")"
+    cp -L "$file" "$home/${file#build/}"
+done
+[ ! -d "$wheel-0.1.12" ] || cp -R "$wheel-0.1.12" "$home/python/tvm-ffi-0.1.12"
+# Sources that TVM FFI's wheel brings are not used there.
+rm -rf "$home"/python/*/tvm_ffi/3rdparty
+for pack in qwen35 abi; do
+    mkdir -p "$home/artifacts/export"
+    "$build/bin/pega" export "build/kernels/$pack.pegapack" -o "$home/artifacts/export/$pack.so"
+done
 
 # What the programs need beyond the C and C++ libraries; used only where the system has none.
 for file in "$home"/bin/* "$home"/lib/*.so.*; do

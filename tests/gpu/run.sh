@@ -45,6 +45,7 @@ export LD_LIBRARY_PATH
 export PEGA_PACK_PATH="$home/kernels/qwen35.pegapack" PEGA_TEST_KERNELS="$home/kernels"
 export PEGA_TVM_FFI_LIBRARY="$wheel/tvm_ffi/lib/libtvm_ffi.so"
 export PEGA_TEST_BRIDGE="$home/lib/libpega_tvm_ffi.so" PEGA_TEST_FLA="$home/python/fla"
+export PEGA_TEST_CUTE="$home/artifacts/cute" PEGA_TEST_EXPORTED="$home/artifacts/export"
 export PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 
 sanitizer=
@@ -147,10 +148,26 @@ part solve 90 "$home/bin/test_gpu_solve"
 part gdr-stages 90 "$home/bin/test_gpu_gdr_stages"
 part gdr-prefill 120 "$home/bin/test_gpu_gdr_prefill"
 part gdr-decode 60 "$home/bin/test_gpu_gdr_decode"
+flashinfer=$home/artifacts/flashinfer/flashinfer_gdn_sm90.so
+part gdr-flashinfer 90 env PEGA_TEST_FLASHINFER="$flashinfer" "$home/bin/test_gpu_gdr_flashinfer"
+part gdr-flashinfer-time 40 env PEGA_TEST_FLASHINFER="$flashinfer" "$home/bin/test_gpu_gdr_flashinfer" time
+part cublas 60 "$home/bin/test_gpu_cublas"
+export PEGA_TEST_HANDWRITTEN="$home/artifacts/handwritten/libpegainfer_kernels_cuda.so"
+part handwritten 60 "$home/bin/test_gpu_handwritten"
+part handwritten-python 60 "$python" "$tests/handwritten.py" "$PEGA_TEST_HANDWRITTEN"
 part abi 60 "$home/bin/test_gpu_abi"
 part fault 60 "$home/bin/test_gpu_fault"
 part python 120 "$python" "$tests/client.py"
+part export-python 60 "$python" "$tests/client_export.py"
+part cublas-python 60 env "PEGA_TEST_CUBLAS=$home/lib/libpega_cublas.so.0" "$python" "$tests/client_cublas.py"
 part gdr-python 150 "$python" "$tests/client_gdr.py"
+part cute-python 90 "$python" "$tests/client_cute.py"
+mkdir -p "$home/artifacts"
+part artifacts 150 env PEGA_TEST_OLD_TVM_FFI="$home/python/tvm-ffi-0.1.12" \
+    PEGA_TEST_COMMIT="$(sed -n 's/^commit: //p' "$home/INFO")" \
+    LD_LIBRARY_PATH="$LD_LIBRARY_PATH:$home/artifacts/flashinfer/runtime" \
+    "$python" "$tests/artifacts.py" "$home/bin/test_gpu_artifacts" "$home/artifacts" -o "$report/artifacts.json" \
+    --log "$report/cublas.log" --log "$report/cublas-python.log" --log "$report/gdr-flashinfer.log"
 part bench 120 "$home/bin/bench_launch" --json "$report/bench.json"
 part gdr-bench 130 env PEGA_FLA="$home/python/fla" PEGA_BENCH_SECONDS=115 "$python" "$tests/../../bench/prefill_gpu.py" \
     --json "$report/gdr-bench.json"
@@ -162,6 +179,7 @@ for program in solve gdr_stages gdr_prefill gdr_decode; do
         sanitized "$tool-$program" 0 90 "$tool" "$home/bin/test_gpu_$program"
     done
 done
+sanitized memcheck-handwritten 0 60 memcheck --report-api-errors no "$home/bin/test_gpu_handwritten"
 
 emit ""
 emit "######## what was run"
