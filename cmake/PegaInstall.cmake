@@ -36,6 +36,26 @@ endif()
 configure_file(cmake/pega.pc.in ${PROJECT_BINARY_DIR}/pega.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/pega.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 
+set_target_properties(pega_artifact PROPERTIES EXPORT_NAME artifact)
+install(TARGETS pega_artifact EXPORT pega_artifact
+  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(EXPORT pega_artifact NAMESPACE pega:: FILE pega-artifact-targets.cmake DESTINATION ${package_dir})
+install(FILES include/pega/artifact.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/pega)
+set(pc_requires "")
+if(PEGA_LIBRARY_TYPE STREQUAL "STATIC")
+  set(pc_requires "libelf")
+endif()
+configure_file(cmake/pega_artifact.pc.in ${PROJECT_BINARY_DIR}/pega_artifact.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/pega_artifact.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+set_target_properties(pega_cublas PROPERTIES EXPORT_NAME cublas)
+install(TARGETS pega_cublas EXPORT pega_cublas
+  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(EXPORT pega_cublas NAMESPACE pega:: FILE pega-cublas-targets.cmake DESTINATION ${package_dir})
+install(FILES include/pega/cublas.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/pega)
+configure_file(cmake/pega_cublas.pc.in ${PROJECT_BINARY_DIR}/pega_cublas.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/pega_cublas.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
 if(PEGA_TVM_FFI)
   set_target_properties(pega_tvm_ffi PROPERTIES EXPORT_NAME tvm_ffi)
   install(TARGETS pega_tvm_ffi EXPORT pega_tvm_ffi
@@ -56,8 +76,14 @@ if(PEGA_LIBRARY_TYPE STREQUAL "STATIC")
   install(FILES cmake/PegaParsers.cmake DESTINATION ${package_dir})
 endif()
 install(FILES cmake/PegaPack.cmake DESTINATION ${package_dir})
-install(FILES docs/pack.schema.json DESTINATION ${CMAKE_INSTALL_DATADIR}/pega)
+# What modules of CuTe DSL objects are linked with.
+install(TARGETS pega_cute_runtime EXPORT pega_cute ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(EXPORT pega_cute NAMESPACE pega:: FILE pega-cute-targets.cmake DESTINATION ${package_dir})
+install(FILES cmake/PegaCute.cmake cmake/PegaCuteCheck.cmake DESTINATION ${package_dir})
+install(FILES include/pega/cute_module.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/pega)
+install(FILES docs/pack.schema.json docs/c-library.schema.json DESTINATION ${CMAKE_INSTALL_DATADIR}/pega)
 install(FILES LICENSE README.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
 # Where README.md links to.
-install(FILES docs/contract.md docs/functions.md docs/packs.md docs/performance.md
+install(FILES docs/artifacts.md docs/c-library.md docs/contract.md docs/cublas.md docs/cute.md docs/dsls.md
+  docs/export.md docs/functions.md docs/packs.md docs/performance.md
   DESTINATION ${CMAKE_INSTALL_DOCDIR}/docs)

@@ -34,6 +34,8 @@ static const char *source_text(uint32_t source) {
       return "named by $" PEGA_TVM_FFI_LIBRARY_ENV;
     case PEGA_TVM_FFI_PROCESS:
       return "already in the process";
+    case PEGA_TVM_FFI_FOLDER:
+      return "a given folder";
     case PEGA_TVM_FFI_BUILD:
       return "the build's";
     default:

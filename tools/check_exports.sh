@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # check_exports.sh FOLDER...: checks what each libpega*.so under the FOLDERs exports and needs.
 # libpega.so exports pega_* and the kernels' C symbols, and needs libc, libm, libcjson, libelf and
-# libnettle alone; libpega_tvm_ffi.so exports pega_tvm_ffi_* and __tvm_ffi_*, and needs libc, libpega
-# and libelf.
+# libnettle alone; libpega_artifact.so exports pega_artifact_*, and needs libc, libgcc_s, libpega,
+# libcjson and libelf; libpega_cublas.so exports pega_cublas_* and needs libc and libpega;
+# libpega_tvm_ffi.so exports pega_tvm_ffi_* and __tvm_ffi_*, and needs libc, libgcc_s, libpega,
+# libpega_artifact and libelf.
 set -eu
 
 [ $# -gt 0 ] || {
-    sed -n '3,6s/^# //p' "$0" >&2
+    sed -n '3,9s/^# //p' "$0" >&2
     exit 2
 }
 
@@ -35,14 +37,21 @@ check_library() { # check_library FILE SYMBOL_PATTERN NEEDED_PATTERN
 }
 
 parsers='libcjson\.so\.1|libelf\.so\.1|libnettle\.so\.[0-9]+'
+unwinder='libgcc_s\.so\.1'
 libc='libc\.so\.6|libm\.so\.6|ld-linux-[a-z0-9-]+\.so\.[0-9]+'
 for folder in "$@"; do
     before=$checked
     for file in $(find "$folder/lib" -type f -name 'libpega*.so*' | sort); do
         case ${file##*/} in
         libpega_tvm_ffi.so*)
-            check_library "$file" '(pega_tvm_ffi|__tvm_ffi)_.*' "libpega\.so\.[0-9]+|libelf\.so\.1|$libc"
+            check_library "$file" '(pega_tvm_ffi|__tvm_ffi)_.*' \
+                "libpega(_artifact)?\.so\.[0-9]+|libelf\.so\.1|$unwinder|$libc"
             ;;
+        libpega_artifact.so*)
+            check_library "$file" 'pega_artifact_.*' \
+                "libpega\.so\.[0-9]+|libcjson\.so\.1|libelf\.so\.1|$unwinder|$libc"
+            ;;
+        libpega_cublas.so*) check_library "$file" 'pega_cublas_.*' "libpega\.so\.[0-9]+|$libc" ;;
         libpega.so*) check_library "$file" 'pega_.*|gated_delta_rule_.*' "$parsers|$libc" ;;
         esac
     done

@@ -48,6 +48,8 @@ package() { # package PREFIX LANGUAGE APP COMPONENTS: an outside project that fi
 
 # An outside project that finds what is installed.
 what_package() { package "$PREFIX" C app.c ''; }
+what_package_artifact() { package "$PREFIX" C app_artifact.c artifact; }
+what_package_cublas() { package "$PREFIX" C app_cublas.c cublas; }
 what_package_tvm_ffi() { package "$PREFIX" C app_tvm_ffi.c tvm_ffi; }
 
 # Without the bridge, asking for it fails and says why.
@@ -148,6 +150,7 @@ what_pkg_config() {
     command -v pkg-config >/dev/null 2>&1 || skip "pkg-config is not installed"
     where=$PREFIX
     compile app.c pega
+    compile app_artifact.c pega_artifact
     [ -z "$BRIDGE_OPTIONS" ] || compile app_tvm_ffi.c pega_tvm_ffi
 }
 
@@ -173,6 +176,8 @@ what_static() {
     quietly "$CMAKE" --install "$WORK/build" --prefix "$WORK/prefix"
     [ -z "$(find "$WORK/prefix" -path '*/pega/fake_driver' -prune -o -name '*.so*' -print)" ] || fail "shared libraries were installed"
     FLAGS=
+    package "$WORK/prefix" C app_artifact.c artifact
+    rm -rf "$WORK/app"
     package "$WORK/prefix" C app.c ''
     ! readelf -d "$WORK/app/app" | grep -q 'NEEDED.*libpega' || fail "the program needs a shared libpega"
     if [ $# -gt 0 ]; then
@@ -181,7 +186,10 @@ what_static() {
     fi
     rm -rf "$WORK/app"
     where=$WORK/prefix
-    ! command -v pkg-config >/dev/null 2>&1 || compile app.c pega --static
+    ! command -v pkg-config >/dev/null 2>&1 || {
+        compile app.c pega --static
+        compile app_artifact.c pega_artifact --static
+    }
 }
 
 # Installed into one folder, moved to another; both have blanks in their names.
@@ -205,6 +213,9 @@ what_install() {
     for header in "$SOURCE"/include/pega/*.h; do
         [ -n "$BRIDGE_OPTIONS" ] || [ "${header##*/}" != tvm_ffi.h ] || continue
         cmp "$header" "$PREFIX/include/pega/${header##*/}" || fail "${header##*/} is not installed"
+    done
+    for document in "$SOURCE"/docs/*.md; do
+        cmp "$document" "$PREFIX/share/doc/pega/docs/${document##*/}" || fail "${document##*/} is not installed"
     done
     [ -n "$BRIDGE_OPTIONS" ] || [ -z "$(find "$PREFIX" -name '*tvm*')" ] ||
         fail "without the bridge, $(find "$PREFIX" -name '*tvm*') is installed"
