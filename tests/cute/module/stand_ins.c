@@ -13,7 +13,7 @@ void CuteDSLRT_TVMFFISetRaisedCudaError(void (*set_raised)(const char *, const c
 void CuteDSLRT_NotOfThisRelease(void);
 int __tvm_ffi_object(void *self, const void *args, int32_t num_args, void *result);
 int plain_object(void);
-int engine_object(void);
+__attribute__((visibility("default"))) int engine_object(void);
 
 #if defined(CUDART)
 int cudaGetDevice(int *device) { return *device = 0, 100; }
@@ -41,5 +41,4 @@ int plain_object(void) { return _cudaLaunchKernelEx("") + 7; }
 #elif defined(SHIM)
 #include <pega/cute_module.h>
 int engine_object(void) { return pega_cute_result(plain_object() - 7); }
-__attribute__((visibility("default"))) int engine_object(void);
 #endif
