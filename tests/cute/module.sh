@@ -1,11 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# module.sh SOURCE BUILD WORK CC: pega_cute_module of an installed pega, with stand-ins for what CuTe DSL and
-# CUDA make: what it links, and what it refuses.
+# module.sh SOURCE BUILD WORK CC GENERATOR: pega_cute_module of an installed pega, with stand-ins for what
+# CuTe DSL and CUDA make: what it links, and what it refuses.
 set -eu
 LC_ALL=C
 export LC_ALL
-source=$1 build=$2 work=$3 cc=$4
+source=$1 build=$2 work=$3 cc=$4 generator=$5
 
 fail() {
     printf '%s\n' "$*" >&2
@@ -31,7 +31,7 @@ make_module() { # make_module NAME ARGUMENTS [OPTION...]: its output goes to $lo
     name=$1 arguments=$2
     shift 2
     status=0
-    { cmake -S "$source/module" -B "$work/$number" -DCMAKE_C_COMPILER="$cc" \
+    { cmake -G "$generator" -S "$source/module" -B "$work/$number" -DCMAKE_C_COMPILER="$cc" \
         -DCMAKE_PREFIX_PATH="$work/prefix" -DMODULE_NAME="$name" "-DMODULE_ARGUMENTS=$arguments" \
         -DPEGA_CUTE_DIALECT_LIBRARY="$work/libcuda_dialect_runtime_static.a" \
         -DPEGA_CUTE_CUDART_LIBRARY="$work/libcudart_static.a" "$@" &&
