@@ -123,6 +123,9 @@ def _get(nvrtc: ctypes.CDLL, program: ctypes.c_void_p, what: str) -> bytes:
 
 def main() -> None:
     order = json.loads(Path(sys.argv[1]).read_text())
+    # NVRTC opens its builtins by name: the one beside it, wherever the system has another or none.
+    for builtins in sorted(Path(order["library"]).parent.glob("libnvrtc-builtins.so.*")):
+        ctypes.CDLL(str(builtins), ctypes.RTLD_GLOBAL)
     nvrtc = ctypes.CDLL(order["library"])
     major, minor = ctypes.c_int(), ctypes.c_int()
     _check(nvrtc, nvrtc.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor)), "nvrtcVersion")
