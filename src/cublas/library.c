@@ -272,6 +272,7 @@ static pega_status refuse_fork(const char *where, pega_error *error) {
 }
 
 pega_status pega_cublas_get(const char *where, const pega_cublas_api **out, pega_error *error) {
+  *out = NULL;
   if (atomic_load_explicit(&pega_cublas_fork_seen, memory_order_relaxed)) {
     return refuse_fork(where, error);
   }
