@@ -205,18 +205,21 @@ static bool sticky(CUresult result) {
   }
 }
 
-pega_status pega_cuda_enter_device(const pega_cuda_driver *driver, const char *where,
-                                   pega_cuda_device *device, pega_cuda_guard *guard,
-                                   pega_error *error) {
-  CUcontext current = NULL;
+pega_status pega_cuda_enter_device(const char *where, int32_t ordinal,
+                                   const pega_cuda_driver **driver, pega_cuda_device **device,
+                                   pega_cuda_guard *guard, pega_error *error) {
+  CUcontext context = NULL;
   CUdevice handle = 0;
-  if (driver->cuCtxGetCurrent(&current) == kCudaSuccess && current != NULL &&
-      driver->cuCtxGetDevice(&handle) == kCudaSuccess && handle == device->handle) {
-    return pega_cuda_enter(driver, where, current, guard, error);
+  pega_status status = pega_cuda_driver_get(driver, error);
+  if (status == PEGA_OK) {
+    status = pega_cuda_device_get(*driver, where, ordinal, device, error);
   }
-  CUcontext primary;
-  pega_status status = pega_cuda_device_primary(driver, where, device, &primary, error);
-  return status == PEGA_OK ? pega_cuda_enter(driver, where, primary, guard, error) : status;
+  if (status != PEGA_OK) return status;
+  if ((*driver)->cuCtxGetCurrent(&context) != kCudaSuccess || context == NULL ||
+      (*driver)->cuCtxGetDevice(&handle) != kCudaSuccess || handle != (*device)->handle) {
+    status = pega_cuda_device_primary(*driver, where, *device, &context, error);
+  }
+  return status == PEGA_OK ? pega_cuda_enter(*driver, where, context, guard, error) : status;
 }
 
 void pega_cuda_note_result(pega_cuda_device *device, CUresult result, const char *name) {

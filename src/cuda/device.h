@@ -50,11 +50,11 @@ pega_status pega_cuda_enter(const pega_cuda_driver *driver, const char *where, C
 pega_status pega_cuda_leave(const pega_cuda_driver *driver, const char *where,
                             const pega_cuda_guard *guard, pega_status status, pega_error *error);
 
-/* The same with the context that a call of this thread on the device runs in: the current one if it is
- * one of the device, else the primary one. */
-pega_status pega_cuda_enter_device(const pega_cuda_driver *driver, const char *where,
-                                   pega_cuda_device *device, pega_cuda_guard *guard,
-                                   pega_error *error);
+/* The same, from an ordinal, with the context that a call of this thread on the device runs in: the
+ * current one if it is one of the device, else the primary one. */
+pega_status pega_cuda_enter_device(const char *where, int32_t ordinal,
+                                   const pega_cuda_driver **driver, pega_cuda_device **device,
+                                   pega_cuda_guard *guard, pega_error *error);
 
 /* Latches `result` if it is one after which a context cannot be used. `name` was being called. */
 void pega_cuda_note_result(pega_cuda_device *device, CUresult result, const char *name);

@@ -446,13 +446,8 @@ pega_status pega_prefill_launch(const pega_prefill *call,
   const pega_cuda_driver *driver;
   pega_cuda_device *device;
   pega_cuda_guard guard;
-  pega_status status = pega_cuda_driver_get(&driver, error);
-  if (status == PEGA_OK) {
-    status = pega_cuda_device_get(driver, call->function, call->device, &device, error);
-  }
-  if (status == PEGA_OK) {
-    status = pega_cuda_enter_device(driver, call->function, device, &guard, error);
-  }
+  pega_status status =
+      pega_cuda_enter_device(call->function, call->device, &driver, &device, &guard, error);
   if (status != PEGA_OK) return status;
   status = run_with_pool(call, implementation, driver, device, bytes, error);
   return pega_cuda_leave(driver, call->function, &guard, status, error);

@@ -236,13 +236,8 @@ static pega_status call_in_context(const pega_prefill_launcher *with, int which,
   const pega_cuda_driver *driver;
   pega_cuda_device *device;
   pega_cuda_guard guard;
-  pega_status status = pega_cuda_driver_get(&driver, error);
-  if (status == PEGA_OK) {
-    status = pega_cuda_device_get(driver, call->function, call->device, &device, error);
-  }
-  if (status == PEGA_OK) {
-    status = pega_cuda_enter_device(driver, call->function, device, &guard, error);
-  }
+  pega_status status =
+      pega_cuda_enter_device(call->function, call->device, &driver, &device, &guard, error);
   if (status == PEGA_OK) {
     status = call_it(with, which, chunk, at, error);
     if (status != PEGA_OK) status = named(call, which, status, error);

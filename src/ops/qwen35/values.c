@@ -74,13 +74,8 @@ static pega_status scan(const pega_gdr_memory *in, const void *values, int64_t e
   const pega_cuda_driver *driver;
   pega_cuda_device *device;
   pega_cuda_guard guard;
-  pega_status status = pega_cuda_driver_get(&driver, error);
-  if (status == PEGA_OK) {
-    status = pega_cuda_device_get(driver, in->function, in->device, &device, error);
-  }
-  if (status == PEGA_OK) {
-    status = pega_cuda_enter_device(driver, in->function, device, &guard, error);
-  }
+  pega_status status =
+      pega_cuda_enter_device(in->function, in->device, &driver, &device, &guard, error);
   if (status != PEGA_OK) return status;
   status = scan_device(driver, in, device, values, element, count, see, self, error);
   return pega_cuda_leave(driver, in->function, &guard, status, error);
