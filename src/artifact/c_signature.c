@@ -484,15 +484,6 @@ static bool read_returns(function_reader *function, const pega_json *at) {
          check_symbol(function->file, &member, out->last_error);
 }
 
-static pega_status never_called(void *self, const pega_value *args, int32_t num_args,
-                                pega_value *result, pega_error *error) {
-  (void)self;
-  (void)args;
-  (void)num_args;
-  (void)result;
-  return pega_error_set(error, PEGA_ERROR_INTERNAL, NULL, "a description is called");
-}
-
 static bool read_function(file_reader *file, const pega_json *at, pega_c_function *out) {
   static const char *const fields[] = {"name",    "symbol",      "doc",         "params",
                                        "returns", "same_device", "constraints", NULL};
@@ -511,15 +502,8 @@ static bool read_function(file_reader *file, const pega_json *at, pega_c_functio
   if (!pega_json_get(at, "symbol", &member)) member = *at;
   if (!check_symbol(file, &member, out->symbol)) return false;
   /* Who makes a function of it later can then only run out of memory. */
-  pega_error error = PEGA_ERROR_INIT;
-  pega_function_options options = PEGA_FUNCTION_OPTIONS_INIT;
-  options.name = out->name;
-  options.doc = out->doc;
-  options.signature = &out->signature;
-  options.call = never_called;
-  if (pega_function_create(&options, &checked, &error) != PEGA_OK) {
-    return pega_json_wrap(reader, at, &error);
-  }
+  checked = pega_param_function(reader, at, out->name, out->doc, &out->signature);
+  if (checked == NULL) return false;
   pega_function_release(checked);
   return true;
 }

@@ -7,6 +7,7 @@
 
 #include "core/signature.h"
 #include "digest.h"
+#include "param.h"
 
 bool pega_manifest_word(pega_json_reader *reader, const pega_json *object, const char *key,
                         size_t most, const char **out) {
@@ -201,15 +202,6 @@ static bool read_golden_cases(const pega_manifest_function *function, const pega
   return true;
 }
 
-static pega_status never_called(void *self, const pega_value *args, int32_t num_args,
-                                pega_value *result, pega_error *error) {
-  (void)self;
-  (void)args;
-  (void)num_args;
-  (void)result;
-  return pega_error_set(error, PEGA_ERROR_INTERNAL, NULL, "a description is called");
-}
-
 static bool read_function(pega_manifest *manifest, const pega_json *at, pega_pack_function *out) {
   static const char *const fields[] = {"name",     "doc",    "same_device", "params",
                                        "variants", "golden", NULL};
@@ -232,15 +224,8 @@ static bool read_function(pega_manifest *manifest, const pega_json *at, pega_pac
   out->pointees = kept;
   if (same_device) out->signature.flags |= PEGA_SIGNATURE_SAME_DEVICE;
   /* Who makes a function of it later can then only run out of memory. */
-  pega_error error = PEGA_ERROR_INIT;
-  pega_function_options options = PEGA_FUNCTION_OPTIONS_INIT;
-  options.name = out->name;
-  options.doc = out->doc;
-  options.signature = &out->signature;
-  options.call = never_called;
-  if (pega_function_create(&options, &function.function, &error) != PEGA_OK) {
-    return pega_json_wrap(reader, at, &error);
-  }
+  function.function = pega_param_function(reader, at, out->name, out->doc, &out->signature);
+  if (function.function == NULL) return false;
   bool read = read_variants(&function, at) && read_golden_cases(&function, at);
   pega_function_release(function.function);
   return read;

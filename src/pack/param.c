@@ -110,3 +110,26 @@ bool pega_param_read(pega_json_reader *reader, const pega_json *at, const pega_p
   return !pega_json_get(at, "dtype", &member) ||
          pega_param_read_dtype(reader, &member, &out->dtype);
 }
+
+static pega_status never_called(void *self, const pega_value *args, int32_t num_args,
+                                pega_value *result, pega_error *error) {
+  (void)self;
+  (void)args;
+  (void)num_args;
+  (void)result;
+  return pega_error_set(error, PEGA_ERROR_INTERNAL, NULL, "a description is called");
+}
+
+pega_function *pega_param_function(pega_json_reader *reader, const pega_json *at, const char *name,
+                                   const char *doc, const pega_signature *signature) {
+  pega_function *function;
+  pega_error error = PEGA_ERROR_INIT;
+  pega_function_options options = PEGA_FUNCTION_OPTIONS_INIT;
+  options.name = name;
+  options.doc = doc;
+  options.signature = signature;
+  options.call = never_called;
+  if (pega_function_create(&options, &function, &error) == PEGA_OK) return function;
+  pega_json_wrap(reader, at, &error);
+  return NULL;
+}

@@ -18,6 +18,9 @@ typedef struct pega_param_words {
  * into a zeroed `out`. Who asks reads the other fields. */
 bool pega_param_read(pega_json_reader *reader, const pega_json *at, const pega_param_words *words,
                      pega_param *out);
+/* A function of what was read, for its checks: calling it is an error. NULL after the reader's error. */
+pega_function *pega_param_function(pega_json_reader *reader, const pega_json *at, const char *name,
+                                   const char *doc, const pega_signature *signature);
 bool pega_param_read_dtype(pega_json_reader *reader, const pega_json *at, DLDataType *out);
 
 #endif /* PEGA_PACK_PARAM_H_ */
