@@ -475,6 +475,7 @@ static void what_it_is_given(void) {
     memset((void *)(uintptr_t)memory[7], 0xff, 1 << 20);
     memset((void *)(uintptr_t)final_states, 0xff, 3 * kHV * kState * 4);
     EXPECT_OK(prefill(&h, &error), &error);
+    assert_string_equal(pega_error_message(&error), ""); /* of a call that went well */
     assert_int_equal(seen.calls, i + 1);
     assert_int_equal(pega_fake_driver_num_launches(), 2);
     assert_int_equal(seen.launches_before, 1);

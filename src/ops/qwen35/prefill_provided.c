@@ -243,7 +243,7 @@ static pega_status call_in_context(const pega_prefill_launcher *with, int which,
     if (status != PEGA_OK) status = named(call, which, status, error);
     status = pega_cuda_leave(driver, call->function, &guard, status, error);
   }
-  return pega_prefill_failed_midway(with, status, error);
+  return status == PEGA_OK ? PEGA_OK : pega_prefill_failed_midway(with, status, error);
 }
 
 #define P(pointer) pega_value_pointer(pointer)
