@@ -23,6 +23,10 @@
  * Every function may be called from any thread, except that one pega_error or pega_value is for one
  * thread at a time. A pega_function may be called by many threads at once if what it wraps may.
  *
+ * ## Fork
+ * In a child of fork the registry and open packs are whole and their locks are free, whatever other threads did
+ * meanwhile. For a GPU see cuda.h.
+ *
  * Everything here is since 0.1.0 unless it says otherwise.
  */
 #ifndef PEGA_PEGA_H_
@@ -611,7 +615,12 @@ PEGA_API void *pega_function_self(const pega_function *function, pega_call call)
 PEGA_API pega_status pega_registry_add(pega_function *function, uint32_t flags, pega_error *error);
 /** \brief Takes a name out of the registry and gives back its reference. */
 PEGA_API pega_status pega_registry_remove(const char *name, pega_error *error);
-/** \brief Finds a function. Returns owned. PEGA_ERROR_NOT_FOUND names the nearest. */
+/**
+ * \brief Finds a function. Returns owned. PEGA_ERROR_NOT_FOUND names the nearest.
+ *
+ * A function that pega_pack_register() put there is made when it is first found: an error is then that of
+ * pega_pack_get(), and the function stays registered.
+ */
 PEGA_API pega_status pega_registry_get(const char *name, pega_function **out, pega_error *error);
 /** \brief All names, sorted, as an owned array of strings. */
 PEGA_API pega_status pega_registry_list(pega_value *out, pega_error *error);

@@ -51,7 +51,8 @@ COLD static pega_status fail_expected(const call_check *check, int32_t index, pe
 
 COLD static pega_status fail_tensor(const call_check *check, int32_t index) {
   /* The tensor's own complaint, under the name of the argument. */
-  pega_error inner = PEGA_ERROR_INIT;
+  pega_error inner;
+  pega_error_init(&inner);
   pega_status status = pega_tensor_validate(pega_value_as_tensor(&check->args[index]), &inner);
   fail(check, index, status, "%s", inner.message);
   pega_error_clear(&inner);
@@ -99,7 +100,7 @@ typedef struct bindings {
   int32_t first_index;
 } bindings;
 
-static pega_status check_tensor(const call_check *check, int32_t index, bindings *bind) {
+COLD static pega_status check_tensor(const call_check *check, int32_t index, bindings *bind) {
   const pega_param *param = &check->signature->public.params[index];
   const pega_compiled_param *compiled = &check->signature->compiled[index];
   const DLTensor *tensor = pega_value_as_tensor(&check->args[index]);
@@ -248,6 +249,62 @@ static inline bool passes_quickly(const pega_quick_param *quick, const pega_valu
          (value->as.u64 & quick->mask) == 0;
 }
 
+/* The same of tensors, for which most of what can be wrong is not. */
+__attribute__((noinline)) static bool tensor_passes_quickly(
+    const pega_compiled_signature *signature, int32_t index, const pega_value *value,
+    bindings *bind) {
+  const pega_compiled_param *param = &signature->compiled[index];
+  const DLTensor *tensor = value->as.tensor;
+  if (value->kind != PEGA_TENSOR || value->flags != 0 || tensor == NULL ||
+      tensor->ndim != param->ndim || tensor->dtype.code != param->dtype.code ||
+      tensor->dtype.bits != param->dtype.bits || tensor->dtype.lanes != param->dtype.lanes) {
+    return false;
+  }
+  const int64_t *shape = tensor->shape;
+  const int64_t *strides = tensor->strides;
+  if (shape == NULL) return false;
+  uint64_t bound = bind->bound;
+  int64_t elements = 1;
+  for (int32_t axis = param->ndim - 1; axis >= 0; --axis) {
+    const int64_t size = shape[axis];
+    const int64_t dim = param->dims[axis];
+    if (size <= 0 || (strides != NULL && strides[axis] != elements && size != 1)) return false;
+    if (dim >= 0) {
+      if (size != dim) return false;
+    } else if (dim <= kFirstSymbol) {
+      const int64_t symbol = kFirstSymbol - dim;
+      if ((bound >> symbol & 1) == 0) {
+        bound |= (uint64_t)1 << symbol;
+        bind->size[symbol] = size;
+        bind->by[symbol] = index;
+      } else if (bind->size[symbol] != size) {
+        return false;
+      }
+    }
+    if (__builtin_mul_overflow(elements, size, &elements)) return false;
+  }
+  const int32_t type = (int32_t)tensor->device.device_type;
+  const int32_t id = tensor->device.device_id;
+  uintptr_t address;
+  if (elements > param->most || type <= 0 || id < 0 || tensor->data == NULL ||
+      (param->device_type != 0 && type != param->device_type) ||
+      __builtin_add_overflow((uintptr_t)tensor->data, tensor->byte_offset, &address) ||
+      (address & param->mask) != 0) {
+    return false;
+  }
+  if ((signature->public.flags & PEGA_SIGNATURE_SAME_DEVICE) != 0) {
+    if (bind->first_tensor == NULL) {
+      bind->first_tensor = tensor;
+      bind->first_index = index;
+    } else if (bind->first_tensor->device.device_id != id ||
+               (int32_t)bind->first_tensor->device.device_type != type) {
+      return false;
+    }
+  }
+  bind->bound = bound;
+  return true;
+}
+
 /* Kept out of the loop over plain values, whose few lines stay in the cache between launches. */
 __attribute__((noinline)) static pega_status check_one(const call_check *check, int32_t index,
                                                        bindings *bind) {
@@ -308,6 +365,9 @@ PEGA_HOT pega_status pega_signature_check(const pega_compiled_signature *signatu
   bind.first_tensor = NULL;
   for (int32_t i = 0; i < num_args; ++i) {
     if (passes_quickly(&signature->quick[i], &args[i])) continue;
+    if (signature->compiled[i].most != 0 && tensor_passes_quickly(signature, i, &args[i], &bind)) {
+      continue;
+    }
     pega_status status = check_one(&check, i, &bind);
     if (status != PEGA_OK) return status;
   }
@@ -316,7 +376,8 @@ PEGA_HOT pega_status pega_signature_check(const pega_compiled_signature *signatu
 
 COLD static pega_status fail_untyped(const char *function, const pega_value *value, int32_t index,
                                      pega_error *error) {
-  pega_error why = PEGA_ERROR_INIT;
+  pega_error why;
+  pega_error_init(&why);
   pega_status status = PEGA_ERROR_INVALID_ARGUMENT;
   if (malformed(value)) {
     pega_error_set(&why, status, NULL, "malformed value (kind %u, flags %u, payload 0x%" PRIx64 ")",

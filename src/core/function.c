@@ -132,6 +132,8 @@ void pega_function_set_prepare(pega_function *function, pega_prepare prepare) {
   function->prepare = prepare;
 }
 
+bool pega_function_can_prepare(const pega_function *function) { return function->prepare != NULL; }
+
 pega_status pega_function_run_prepare(pega_function *function, DLDevice device, pega_error *error) {
   return function->prepare == NULL ? PEGA_OK : function->prepare(function->self, device, error);
 }

@@ -32,6 +32,21 @@ static inline void pega_object_retain(pega_object *object) {
   atomic_fetch_add_explicit(&object->refs, 1, memory_order_relaxed);
 }
 
+/* For who knows of an object without a reference of its own: false where it has none left. The object's
+ * end has to wait for this call to return. */
+static inline bool pega_object_try_retain(pega_object *object) {
+  uint32_t refs = atomic_load_explicit(&object->refs, memory_order_relaxed);
+  while (refs != 0 &&
+         !atomic_compare_exchange_weak_explicit(&object->refs, &refs, refs + 1,
+                                                memory_order_acquire, memory_order_relaxed)) {
+  }
+  return refs != 0;
+}
+
+static inline bool pega_object_is_gone(const pega_object *object) {
+  return atomic_load_explicit(&object->refs, memory_order_relaxed) == 0;
+}
+
 static inline void pega_object_release(pega_object *object) {
   if (atomic_fetch_sub_explicit(&object->refs, 1, memory_order_acq_rel) == 1) {
     object->destroy(object);
@@ -54,7 +69,18 @@ typedef struct pega_tensor_object {
   pega_payload payload;
 } pega_tensor_object;
 
+/* pega_value_as_tensor() without a call, for what is no object. */
+static inline const DLTensor *pega_tensor_of(const pega_value *value) {
+  if (value->kind != PEGA_TENSOR) return NULL;
+  return __builtin_expect(value->flags == 0, 1) ? value->as.tensor : pega_value_as_tensor(value);
+}
+static inline void *pega_tensor_address(const DLTensor *tensor) {
+  return (void *)((uintptr_t)tensor->data + tensor->byte_offset);
+}
+
 /* Whether DLPack defines such an element type. */
 bool pega_dtype_is_known(DLDataType dtype);
+/* Bytes that an element's address is a multiple of. */
+size_t pega_dtype_alignment(DLDataType dtype);
 
 #endif /* PEGA_CORE_OBJECT_H_ */

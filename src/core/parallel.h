@@ -11,6 +11,11 @@
  * Threads live only as long as one call: nothing is kept between calls, so there is nothing to
  * shut down at exit, nothing to repair after fork(), and no global state of any kind. Starting a
  * thread costs some tens of microseconds, which is why a caller states how much work is worth one.
+ *
+ * Threads that were kept and parked would save about half of that: of some 40 us from the call to a
+ * helper's first item, waking a processor takes 20 to 25 either way. That is 2 % of the prefill of
+ * 64 tokens on two processors, and no reason to keep threads that outlive a fork, a dlclose or a
+ * change of the caller's processors.
  */
 
 /**

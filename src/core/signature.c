@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "object.h"
 #include "options.h"
 #include "text.h"
 
@@ -215,6 +216,7 @@ static pega_quick_param quick_param(const pega_param *param) {
     default:
       break;
   }
+  if ((param->flags & PEGA_PARAM_OPTIONAL) != 0) quick.kinds |= 1u << PEGA_NONE;
   quick.min = (uint64_t)min;
   quick.span = (uint64_t)max - (uint64_t)min;
   return quick;
@@ -264,6 +266,13 @@ static pega_compiled_signature *lay_out(const builder *build, const pega_signatu
     quick[i] = quick_param(param);
     compiled[i].ndim = build->ndim[i];
     compiled[i].dims = dims;
+    if (param->shape != NULL && pega_dtype_is_known(param->dtype)) {
+      const uint64_t alignment = pega_dtype_alignment(param->dtype);
+      compiled[i].device_type = param->device_type;
+      compiled[i].dtype = param->dtype;
+      compiled[i].most = INT64_MAX / ((int64_t)param->dtype.bits * param->dtype.lanes);
+      compiled[i].mask = (alignment > param->alignment ? alignment : param->alignment) - 1;
+    }
     for (int32_t j = 0; j < build->ndim[i]; ++j) *dims++ = build->dims[i][j];
   }
   for (int32_t i = 0; i < build->num_symbols; ++i)

@@ -10,10 +10,16 @@ enum { kMaxParams = 64, kMaxSymbols = 64 };
 /* A dimension: a size >= 0, kAnySize, or a symbol (its number is kFirstSymbol - dim). */
 enum { kAnySize = -1, kFirstSymbol = -2 };
 
-/* A parameter, ready for the check. ndim is -1 for any rank. */
+/* A parameter, ready for the check. ndim is -1 for any rank. The rest is all that there is to check
+ * of a tensor that is not empty, not counted and without gaps; one that fails is looked at again in
+ * full. */
 typedef struct pega_compiled_param {
   int32_t ndim;
+  int32_t device_type; /* 0 for any */
   const int64_t *dims;
+  int64_t most;  /* elements whose bytes fit in int64; 0: a tensor is always looked at in full */
+  uint64_t mask; /* bits of the address that have to be 0 */
+  DLDataType dtype;
 } pega_compiled_param;
 
 /* All that there is to check of a plain value, in 24 bytes: an argument that passes is right, one that

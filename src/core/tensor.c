@@ -24,7 +24,7 @@ bool pega_dtype_is_known(DLDataType dtype) {
 /* Bits of one element with its lanes. */
 static int64_t element_bits(DLDataType dtype) { return (int64_t)dtype.bits * dtype.lanes; }
 
-static size_t element_alignment(DLDataType dtype) {
+size_t pega_dtype_alignment(DLDataType dtype) {
   /* Vectors and odd sizes are only promised the alignment of their power-of-two part. */
   size_t bytes = (size_t)element_bits(dtype) / 8;
   size_t alignment = bytes & (~bytes + 1);
@@ -109,7 +109,7 @@ pega_status pega_tensor_validate(const DLTensor *tensor, pega_error *error) {
                           "tensor data + byte_offset %" PRIu64 " wraps around",
                           tensor->byte_offset);
   }
-  size_t alignment = element_alignment(tensor->dtype);
+  size_t alignment = pega_dtype_alignment(tensor->dtype);
   if ((address & (alignment - 1)) != 0) {
     char name[PEGA_NAME_SIZE];
     return pega_error_set(error, PEGA_ERROR_LAYOUT, NULL,
@@ -129,10 +129,10 @@ int64_t pega_tensor_num_elements(const DLTensor *tensor) {
 
 int64_t pega_tensor_num_bytes(const DLTensor *tensor) {
   if (tensor == NULL) return 0;
-  int64_t bits = element_bits(tensor->dtype);
-  int64_t elements = pega_tensor_num_elements(tensor);
+  const uint64_t bits = (uint64_t)element_bits(tensor->dtype);
+  const uint64_t elements = (uint64_t)pega_tensor_num_elements(tensor);
   /* The bits of a valid tensor fit in int64, but 7 more may not. */
-  return elements / 8 * bits + (elements % 8 * bits + 7) / 8;
+  return (int64_t)(elements / 8 * bits + (elements % 8 * bits + 7) / 8);
 }
 
 bool pega_tensor_is_contiguous(const DLTensor *tensor) {

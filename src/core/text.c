@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "text.h"
 
-#include <stdint.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 
 void pega_text_append(pega_text *text, const char *bytes, size_t size) {
   if (text->size < text->capacity) {
@@ -118,10 +119,44 @@ void pega_heap_text_printf(pega_heap_text *text, const char *format, ...) {
   va_end(again);
 }
 
-enum { kLongestCompared = 255 };
+uint64_t pega_text_hash(const char *name) {
+  __extension__ typedef unsigned __int128 wide;
+  static _Atomic(const void *) random; /* 16 bytes that the system gave the process */
+  static const uint64_t none[2], factor = 0x9e3779b97f4a7c15;
+  const void *from = atomic_load_explicit(&random, memory_order_relaxed);
+  if (from == NULL) {
+    from = (const void *)getauxval(AT_RANDOM);
+    if (from == NULL) from = none;
+    atomic_store_explicit(&random, from, memory_order_relaxed);
+  }
+  uint64_t key[2];
+  memcpy(key, from, sizeof key);
+  key[1] = (key[1] ^ factor) | 1;
+  for (size_t left = strlen(name) + 1; left > 0;) { /* the NUL counts: no word is empty */
+    const size_t size = left < sizeof *key ? left : sizeof *key;
+    uint64_t word = 0;
+    if (size == sizeof word) {
+      memcpy(&word, name, sizeof word);
+    } else {
+      memcpy(&word, name, size);
+    }
+    const wide product = (wide)(key[0] ^ word) * key[1];
+    key[0] = (uint64_t)product ^ (uint64_t)(product >> 64);
+    name += size;
+    left -= size;
+  }
+  return key[0];
+}
 
-/* Edit distance, given up past `limit`. Both names are at most kLongestCompared bytes. */
-static size_t distance(const char *a, size_t a_size, const char *b, size_t b_size, size_t limit) {
+enum {
+  kLongestCompared = 255,
+  kMostCompared =
+      1 << 24 /* pairs of bytes in one search: enough for some 10,000 names of 40 bytes */
+};
+
+/* Edit distance, given up past `limit`. Both names are at most kLongestCompared bytes; *compared grows. */
+static size_t distance(const char *a, size_t a_size, const char *b, size_t b_size, size_t limit,
+                       size_t *compared) {
   uint16_t row[kLongestCompared + 1];
   for (size_t j = 0; j <= b_size; ++j) row[j] = (uint16_t)j;
   for (size_t i = 1; i <= a_size; ++i) {
@@ -135,6 +170,7 @@ static size_t distance(const char *a, size_t a_size, const char *b, size_t b_siz
       row[j] = best;
       if (best < least) least = best;
     }
+    *compared += b_size;
     if (least > limit) return limit + 1;
   }
   return row[b_size];
@@ -146,6 +182,7 @@ const char *pega_text_nearest(const char *name, size_t count,
   size_t size = strnlen(name, kLongestCompared + 1);
   if (size > kLongestCompared) return NULL;
   size_t limit = size / 3 + 1;
+  size_t compared = 0;
   const char *nearest = NULL;
   for (size_t i = 0; i < count; ++i) {
     const char *candidate = get(self, i);
@@ -157,10 +194,10 @@ const char *pega_text_nearest(const char *name, size_t count,
     const char *tail = strrchr(candidate, '.');
     if (tail != NULL && strcmp(tail + 1, name) == 0) {
       found = 0;
-    } else if (gap > limit) {
+    } else if (gap > limit || compared > kMostCompared) {
       continue;
     } else {
-      found = distance(name, size, candidate, candidate_size, limit);
+      found = distance(name, size, candidate, candidate_size, limit, &compared);
     }
     if (found < limit || (found == limit && nearest == NULL)) {
       limit = found;

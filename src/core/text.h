@@ -5,6 +5,7 @@
 
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* Appends to a buffer of fixed size: `size` counts what the whole text needs, so that a first pass
  * with capacity 0 measures. The buffer is NUL-terminated whenever capacity > 0. */
@@ -35,7 +36,12 @@ void pega_heap_text_printf(pega_heap_text *text, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 void pega_heap_text_quote(pega_heap_text *text, const char *bytes, size_t size);
 
-/* The candidate nearest to `name` by edit distance, or NULL if none is near (a third of its length).
+/* A number that differs between names, for tables. Another in every process: nobody can choose names that
+ * have one number, and make looking them up slow. */
+uint64_t pega_text_hash(const char *name);
+
+/* The candidate nearest to `name` by edit distance, or NULL if none is near (a third of its length)
+ * or the first of them took too long; by the last part of a dotted name any is found.
  * `get` returns candidate `index`. */
 const char *pega_text_nearest(const char *name, size_t count,
                               const char *(*get)(const void *self, size_t index), const void *self);

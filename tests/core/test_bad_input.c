@@ -409,6 +409,10 @@ static void test_provided_prefill(void **state) {
           pega_qwen35_provide_prefill("\x1b[2J", function, error));
   REFUSES(PEGA_ERROR_TYPE, "10 tensors",
           pega_qwen35_provide_prefill("flashinfer", function, error));
+  INVALID("path and text are NULL", pega_qwen35_load_choices(NULL, NULL, 7, error));
+  REFUSES(PEGA_ERROR_FORMAT, "choices in memory: ", pega_qwen35_load_choices(NULL, "", 0, error));
+  REFUSES(PEGA_ERROR_NOT_FOUND, ": No such file", pega_qwen35_load_choices("", NULL, 0, error));
+  REFUSES(PEGA_ERROR_RANGE, "at most", pega_qwen35_load_choices("x", "y", SIZE_MAX, error));
 }
 
 static void test_symbols(void **state) {
@@ -486,6 +490,17 @@ static void test_cuda(void **state) {
           pega_function_prepare(function, CPU, error));
   REFUSES(PEGA_ERROR_DEVICE, "expected a cuda device",
           pega_function_prepare(function, DEVICE((DLDeviceType)INT32_MAX, INT32_MIN), error));
+  INVALID("function is NULL", pega_plan_create(NULL, NULL, 0, (pega_plan **)&out.pointer, error));
+  INVALID("out is NULL", pega_plan_create(function, NULL, 0, NULL, error));
+  INVALID("expected a count >= 0",
+          pega_plan_create(function, NULL, -1, (pega_plan **)&out.pointer, error));
+  INVALID("plan is NULL", pega_plan_call(NULL, NULL, NULL, error));
+  IS(NULL, pega_plan_retain(NULL));
+  HARMLESS(pega_plan_release(NULL));
+  IS(0, pega_plan_num_launches(NULL));
+  IS(0, pega_plan_num_pointers(NULL));
+  IS(-1, pega_plan_pointer_argument(NULL, INT32_MIN));
+  IS(0, pega_plan_pointer_alignment(NULL, INT32_MAX));
 }
 
 static void test_packs(void **state) {

@@ -24,18 +24,53 @@ static void expect_below(const char *what, const char *kernels, double got, doub
   fail();
 }
 
-/* Sequences of all kinds of lengths, and an initial state. */
-static gdr_problem make_problem(int64_t key_heads, int64_t value_heads, double lowest_gate) {
+/* Sequences of all kinds of lengths; with an initial state unless its size is 0. */
+static gdr_problem make_problem(int64_t key_heads, int64_t value_heads, double lowest_gate,
+                                double state_size) {
   static const int64_t lengths[] = {129, 0, 1, 64, 63, 200};
   const gdr_options options = {.num_key_heads = key_heads,
                                .num_value_heads = value_heads,
                                .lengths = lengths,
                                .num_sequences = COUNT(lengths),
                                .lowest_gate = lowest_gate,
-                               .state_size = 0.3,
+                               .state_size = state_size,
                                .seed = 77,
                                .long_rows = true};
   return gdr_problem_create(&options);
+}
+
+static void run_prefill(const pega_qwen35_kernels *kernels, pega_qwen35_implementation how,
+                        const gdr_problem *it, const float *initial_state, uint16_t *output,
+                        float *final_state, int num_threads) {
+  const size_t bytes = pega_qwen35_prefill_cpu_workspace(how, it->num_sequences, it->num_key_heads,
+                                                         it->num_value_heads, num_threads);
+  void *workspace = gdr_allocate((int64_t)bytes, 1);
+  memset(workspace, 0xff, bytes); /* NaN */
+  memset(output, 0xff, (size_t)(it->num_tokens * it->num_value_heads * kGdrDim) * 2);
+  const pega_qwen35_prefill prefill = {.implementation = how,
+                                       .q = it->long_q,
+                                       .k = it->long_k,
+                                       .v = it->v,
+                                       .q_stride = it->num_key_heads * kGdrDim,
+                                       .k_stride = it->num_key_heads * kGdrDim,
+                                       .v_stride = it->num_value_heads * kGdrDim,
+                                       .g = it->g,
+                                       .beta = it->beta,
+                                       .initial_state = initial_state,
+                                       .cu_seqlens = {it->cu_seqlens, 64},
+                                       .output = output,
+                                       .final_state = final_state,
+                                       .num_tokens = it->num_tokens,
+                                       .num_sequences = it->num_sequences,
+                                       .num_key_heads = it->num_key_heads,
+                                       .num_value_heads = it->num_value_heads,
+                                       .scale = (float)it->scale,
+                                       .normalize = true,
+                                       .num_threads = num_threads,
+                                       .workspace = workspace,
+                                       .workspace_size = bytes};
+  assert_int_equal(pega_qwen35_prefill_cpu(kernels, &prefill), 0);
+  free(workspace);
 }
 
 static void run_prefills(const char *name, const gdr_problem *it, const gdr_answer *answer) {
@@ -44,41 +79,15 @@ static void run_prefills(const char *name, const gdr_problem *it, const gdr_answ
   uint16_t *output = gdr_allocate(num_outputs, 2);
   float *state = gdr_allocate(num_states, 4);
   for (int how = 0; how < 2; ++how) {
-    const pega_qwen35_implementation implementation =
-        how == 0 ? PEGA_QWEN35_CHUNKED : PEGA_QWEN35_RECURRENT;
-    const size_t bytes = pega_qwen35_prefill_cpu_workspace(
-        implementation, it->num_sequences, it->num_key_heads, it->num_value_heads, 2);
-    void *workspace = gdr_allocate((int64_t)bytes, 1);
-    memcpy(state, it->initial_state, (size_t)num_states * 4);
-    memset(output, 0xff, (size_t)num_outputs * 2);
-    const pega_qwen35_prefill prefill = {.implementation = implementation,
-                                         .q = it->long_q,
-                                         .k = it->long_k,
-                                         .v = it->v,
-                                         .q_stride = it->num_key_heads * kGdrDim,
-                                         .k_stride = it->num_key_heads * kGdrDim,
-                                         .v_stride = it->num_value_heads * kGdrDim,
-                                         .g = it->g,
-                                         .beta = it->beta,
-                                         .initial_state = state,
-                                         .cu_seqlens = {it->cu_seqlens, 64},
-                                         .output = output,
-                                         .final_state = state,
-                                         .num_tokens = it->num_tokens,
-                                         .num_sequences = it->num_sequences,
-                                         .num_key_heads = it->num_key_heads,
-                                         .num_value_heads = it->num_value_heads,
-                                         .scale = (float)it->scale,
-                                         .normalize = true,
-                                         .num_threads = 2,
-                                         .workspace = workspace,
-                                         .workspace_size = bytes};
-    assert_int_equal(pega_qwen35_prefill_cpu(pega_qwen35_kernels_named(name), &prefill), 0);
+    const bool none = it->initial_state == NULL;
+    if (!none) memcpy(state, it->initial_state, (size_t)num_states * 4);
+    run_prefill(pega_qwen35_kernels_named(name),
+                how == 0 ? PEGA_QWEN35_CHUNKED : PEGA_QWEN35_RECURRENT, it, none ? NULL : state,
+                output, state, 2);
     expect_below(how == 0 ? "chunked: output" : "recurrent: output", name,
                  gdr_compare_bf16(output, answer->output, num_outputs).rms, OUTPUT_LIMIT);
     expect_below(how == 0 ? "chunked: state" : "recurrent: state", name,
                  gdr_compare_f32(state, answer->final_state, num_states).rms, STATE_LIMIT);
-    free(workspace);
   }
   free(output);
   free(state);
@@ -179,7 +188,7 @@ static void test_every_set(void **state) {
   static const double gates[] = {-0.1, -10};
   for (int h = 0; h < COUNT(heads); ++h) {
     for (int g = 0; g < COUNT(gates); ++g) {
-      gdr_problem problem = make_problem(heads[h][0], heads[h][1], gates[g]);
+      gdr_problem problem = make_problem(heads[h][0], heads[h][1], gates[g], 0.3);
       gdr_answer answer = gdr_solve_recurrence(&problem);
       const char *name;
       for (int i = 0; (name = pega_qwen35_kernels_name(i)) != NULL; ++i) {
@@ -194,6 +203,66 @@ static void test_every_set(void **state) {
   }
 }
 
+/* Without states a sequence begins with another chunk, and with fewer products. */
+static void test_no_state(void **state) {
+  (void)state;
+  gdr_problem problem = make_problem(2, 4, -0.1, 0);
+  assert_null(problem.initial_state);
+  gdr_answer answer = gdr_solve_recurrence(&problem);
+  const char *name;
+  for (int i = 0; (name = pega_qwen35_kernels_name(i)) != NULL; ++i) {
+    run_prefills(name, &problem, &answer);
+  }
+  gdr_answer_free(&answer);
+  gdr_problem_free(&problem);
+}
+
+/* However many threads there are, and thus however heads are cut: also where a head's state is
+ * zero, all of it or in some columns, and products with it are left out. */
+static void test_number_of_threads(void **state) {
+  (void)state;
+  static const int threads[] = {1, 2, 3, 64};
+  gdr_problem problem = make_problem(2, 4, -0.1, 0.3);
+  const int64_t num_heads = problem.num_sequences * problem.num_value_heads;
+  const int64_t num_outputs = problem.num_tokens * problem.num_value_heads * kGdrDim;
+  for (int64_t head = 0; head < num_heads; ++head) {
+    float *row = problem.initial_state + head * kGdrState;
+    for (int d = 0; d < kGdrDim; ++d, row += kGdrDim) {
+      const int num_zeros = head % 4 == 0 ? 0 : head % 4 == 2 ? kGdrDim / 2 : kGdrDim;
+      memset(row, 0, (size_t)num_zeros * sizeof *row);
+      /* Rows of one number, and zeros below them, are not a zero state. */
+      for (int v = 0; head % 4 == 3 && d < kGdrDim / 2 && v < kGdrDim; ++v) row[v] = 0.25f;
+    }
+  }
+  gdr_answer answer = gdr_solve_recurrence(&problem);
+  uint16_t *outputs[2] = {gdr_allocate(num_outputs, 2), gdr_allocate(num_outputs, 2)};
+  float *states[2] = {gdr_allocate(num_heads * kGdrState, 4),
+                      gdr_allocate(num_heads * kGdrState, 4)};
+  const char *name;
+  for (int i = 0; (name = pega_qwen35_kernels_name(i)) != NULL; ++i) {
+    for (int t = 0; t < COUNT(threads); ++t) {
+      run_prefill(pega_qwen35_kernels_named(name), PEGA_QWEN35_CHUNKED, &problem,
+                  problem.initial_state, outputs[t > 0], states[t > 0], threads[t]);
+      if (t == 0) {
+        expect_below("zeros among the states: output", name,
+                     gdr_compare_bf16(outputs[0], answer.output, num_outputs).rms, OUTPUT_LIMIT);
+        expect_below("zeros among the states: state", name,
+                     gdr_compare_f32(states[0], answer.final_state, num_heads * kGdrState).rms,
+                     STATE_LIMIT);
+      } else {
+        assert_memory_equal(outputs[0], outputs[1], (size_t)num_outputs * 2);
+        assert_memory_equal(states[0], states[1], (size_t)num_heads * kGdrState * 4);
+      }
+    }
+  }
+  for (int i = 0; i < 2; ++i) {
+    free(outputs[i]);
+    free(states[i]);
+  }
+  gdr_answer_free(&answer);
+  gdr_problem_free(&problem);
+}
+
 static void test_names(void **state) {
   (void)state;
   assert_non_null(pega_qwen35_kernels_named("portable"));
@@ -202,7 +271,8 @@ static void test_names(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_set),
-                                     cmocka_unit_test(test_names)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_every_set), cmocka_unit_test(test_no_state),
+      cmocka_unit_test(test_number_of_threads), cmocka_unit_test(test_names)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

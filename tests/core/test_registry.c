@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "support.h"
+#include "allocations.h"
 
 /* A function that counts in `deleted` when it is gone. */
 static pega_function *make(const char *name, support_counter *deleted) {
@@ -162,6 +162,55 @@ static void test_nearest_name(void **state) {
   pega_error_clear(&error);
 }
 
+/* Whoever wants no text pays for none: the names are neither copied nor searched. */
+static void test_miss_without_error(void **state) {
+  (void)state;
+  pega_function *found = NULL;
+  pega_error error = PEGA_ERROR_INIT;
+  if (!allocations_are_counted()) skip();
+  assert_int_equal(pega_registry_get("t.missing", &found, NULL), PEGA_ERROR_NOT_FOUND);
+  allocations_begin(0);
+  const pega_status got = pega_registry_get("t.missing", &found, NULL);
+  const pega_status removed = pega_registry_remove("t.missing", NULL);
+  const allocations quiet = allocations_end();
+  allocations_begin(0);
+  const pega_status told = pega_registry_get("t.missing", &found, &error);
+  const allocations loud = allocations_end();
+  assert_int_equal(got, PEGA_ERROR_NOT_FOUND);
+  assert_int_equal(removed, PEGA_ERROR_NOT_FOUND);
+  assert_int_equal(told, PEGA_ERROR_NOT_FOUND);
+  assert_int_equal(quiet.made, 0);
+  assert_int_not_equal(loud.made, 0);
+  pega_error_clear(&error);
+}
+
+/* Among long names that are all alike the first few hundred are compared: the nearest is the last. */
+static void test_search_ends(void **state) {
+  (void)state;
+  enum { kAlike = 1000 };
+  pega_error error = PEGA_ERROR_INIT;
+  support_counter deleted = {0};
+  char name[256];
+  memset(name, 'a', 251);
+  for (int i = 0; i < kAlike; ++i) {
+    snprintf(name + 246, 10, "%09d", i < kAlike - 1 ? i : 999999998);
+    pega_function *function = make(name, &deleted);
+    EXPECT_OK(pega_registry_add(function, 0, &error), &error);
+    pega_function_release(function);
+  }
+  pega_function *found;
+  snprintf(name + 246, 10, "999999999");
+  EXPECT_ERROR(pega_registry_get(name, &found, &error), &error, PEGA_ERROR_NOT_FOUND,
+               "the nearest is 'aaa");
+  EXPECT_NO_TEXT(pega_error_message(&error), "a999999998'");
+  for (int i = 0; i < kAlike; ++i) {
+    snprintf(name + 246, 10, "%09d", i < kAlike - 1 ? i : 999999998);
+    EXPECT_OK(pega_registry_remove(name, &error), &error);
+  }
+  assert_int_equal(deleted.count, kAlike);
+  pega_error_clear(&error);
+}
+
 static void test_refusals(void **state) {
   (void)state;
   pega_error error = PEGA_ERROR_INIT;
@@ -264,6 +313,8 @@ int main(void) {
       cmocka_unit_test(test_list),
       cmocka_unit_test(test_builtin_functions),
       cmocka_unit_test(test_nearest_name),
+      cmocka_unit_test(test_miss_without_error),
+      cmocka_unit_test(test_search_ends),
       cmocka_unit_test(test_refusals),
       cmocka_unit_test(test_deleter_uses_the_registry),
       cmocka_unit_test(test_many_functions),

@@ -1,9 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* 64 threads at one registry: first use at once, then adding, replacing, calling and removing. */
+/* 64 threads at one registry: first use at once, then adding, replacing, calling and removing; and
+ * writers among readers that never rest; and children of fork. */
+#include <dlfcn.h>
 #include <pega/qwen35.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "support.h"
 
@@ -117,7 +123,142 @@ static void test_threads(void **state) {
   assert_int_equal(deleted.count, created);
 }
 
+static _Atomic bool stop;
+
+#if !SUPPORT_SANITIZED
+
+static _Thread_local bool stays; /* does not leave the lock before `leave` */
+static _Atomic bool is_in, leave, written;
+static _Atomic int64_t looked_up;
+
+/* In the place of the C library's, which it goes on to. */
+int pthread_rwlock_unlock(pthread_rwlock_t *lock) {
+  static int (*_Atomic next)(pthread_rwlock_t *);
+  int (*unlock)(pthread_rwlock_t *) = next;
+  if (unlock == NULL) {
+    *(void **)&unlock = dlsym(RTLD_NEXT, "pthread_rwlock_unlock");
+    next = unlock;
+  }
+  if (stays) is_in = true;
+  while (stays && !leave) sched_yield();
+  return unlock(lock);
+}
+
+static void look_up(void) {
+  pega_function *found = NULL;
+  expect(pega_registry_get(PEGA_QWEN35_CHUNK_SOLVE, &found, NULL) == PEGA_OK);
+  pega_function_release(found);
+}
+
+static void *stay(void *arg) {
+  stays = true;
+  look_up();
+  return arg;
+}
+
+static void *spin(void *arg) {
+  for (; !stop; ++looked_up) look_up();
+  return arg;
+}
+
+static void *write_once(void *arg) {
+  expect(pega_registry_add(arg, PEGA_REGISTER_OVERRIDE, NULL) == PEGA_OK);
+  written = true;
+  return NULL;
+}
+
+/* While one reader is in and a writer waits, no other reader gets in: else readers that take turns would
+ * keep the writer out for ever. */
+static void test_writers_get_through(void **state) {
+  (void)state;
+  static const int64_t most = 20000000;
+  pthread_t inside, spinning, writer;
+  pega_function *function = make("t.written");
+  look_up();
+  assert_int_equal(pthread_create(&inside, NULL, stay, NULL), 0);
+  while (!is_in) sched_yield();
+  assert_int_equal(pthread_create(&spinning, NULL, spin, NULL), 0);
+  while (looked_up == 0) sched_yield();
+  assert_int_equal(pthread_create(&writer, NULL, write_once, function), 0);
+  int64_t before;
+  do { /* until the other reader stands still, too */
+    before = looked_up;
+    nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+  } while (looked_up != before && looked_up < most);
+  const bool kept_out = looked_up >= most;
+  const bool early = written;
+  leave = true;
+  pthread_join(writer, NULL);
+  stop = true;
+  pthread_join(spinning, NULL);
+  pthread_join(inside, NULL);
+  assert_false(early);
+  assert_false(kept_out);
+  assert_int_equal(failures, 0);
+  assert_int_equal(pega_registry_remove("t.written", NULL), PEGA_OK);
+  pega_function_release(function);
+}
+
+#else
+static void test_writers_get_through(void **state) { (void)state; }
+#endif
+
+static void *write_on(void *arg) {
+  while (!stop) {
+    expect(pega_registry_add(arg, PEGA_REGISTER_OVERRIDE, NULL) == PEGA_OK);
+    expect(pega_registry_remove(pega_function_name(arg), NULL) == PEGA_OK);
+  }
+  return NULL;
+}
+
+static void *read_on(void *arg) {
+  while (!stop) {
+    pega_function *found = NULL;
+    expect(pega_registry_get(PEGA_QWEN35_CHUNK_SOLVE, &found, NULL) == PEGA_OK);
+    pega_function_release(found);
+  }
+  return arg;
+}
+
+static void use_in_child(void) {
+  pega_function *function = NULL;
+  alarm(20); /* ends one that hangs */
+  if (pega_registry_get(PEGA_QWEN35_CHUNK_SOLVE, &function, NULL) != PEGA_OK) _exit(1);
+  if (pega_registry_add(function, PEGA_REGISTER_OVERRIDE, NULL) != PEGA_OK) _exit(2);
+  if (pega_registry_remove(PEGA_QWEN35_CHUNK_SOLVE, NULL) != PEGA_OK) _exit(3);
+  _exit(0);
+}
+
+/* Of a process that uses the registry in other threads every child can use it as well. */
+static void test_fork(void **state) {
+  (void)state;
+  if (SUPPORT_SANITIZED) skip(); /* their own threads and locks do not go through it */
+  pthread_t threads[4];
+  pega_function *function[2] = {make("t.fork.0"), make("t.fork.1")};
+  stop = false;
+  for (int i = 0; i < 4; ++i) {
+    assert_int_equal(
+        pthread_create(&threads[i], NULL, i < 2 ? write_on : read_on, i < 2 ? function[i] : NULL),
+        0);
+  }
+  int status = 0;
+  for (int i = 0; i < 300 && status == 0; ++i) {
+    const pid_t child = fork();
+    if (child == 0) use_in_child();
+    assert_true(child > 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+  }
+  stop = true;
+  for (int i = 0; i < 4; ++i) pthread_join(threads[i], NULL);
+  assert_int_equal(status, 0);
+  assert_int_equal(failures, 0);
+  pega_function_release(function[0]);
+  pega_function_release(function[1]);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_threads)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_threads),
+                                     cmocka_unit_test(test_writers_get_through),
+                                     cmocka_unit_test(test_fork)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The check of tensor arguments: element type, shape across arguments, device, layout, writing. */
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "support.h"
 
@@ -229,12 +231,129 @@ static void test_invalid_tensors(void **state) {
         pega_value_tensor(&tensor));
 }
 
+static void test_no_tensor_in_it(void **state) {
+  (void)state;
+  pega_value empty = T(2);
+  empty.as.tensor = NULL;
+  FAILS(PARAMS(P(.name = "a", .dtype = FLOAT32, .shape = "T")), PEGA_ERROR_INVALID_ARGUMENT,
+        "0 'a': malformed value (kind 10", empty);
+  /* One that is empty is no shorter way around the other sizes. */
+  FAILS(PARAMS(P(.name = "a", .dtype = FLOAT32, .shape = "T, 3, H")), PEGA_ERROR_SHAPE,
+        "reaches past int64", T(INT64_MAX, 3, 0));
+}
+
+/* ---- In one pass, and in full ---- */
+
+/* A counted tensor is always looked at in full, a borrowed one in one pass where nothing is wrong
+ * with it: on tensors at random both come to the same. */
+enum { kRandomCalls = 200000 };
+
+static unsigned seed;
+
+static int64_t one_of(const int64_t *choices, int count) {
+  return choices[(unsigned)rand_r(&seed) / 7 % (unsigned)count];
+}
+#define ONE_OF(...) one_of(SHAPE(__VA_ARGS__), COUNT(SHAPE(__VA_ARGS__)))
+
+typedef struct random_tensor {
+  DLTensor view;
+  int64_t shape[4], strides[4];
+} random_tensor;
+
+static bool rarely(void) { return rand_r(&seed) / 7 % 10 == 0; }
+
+/* Mostly right for rank, type and the like; what is wrong is so in one place or two. */
+static void fill_at_random(random_tensor *out, int32_t rank) {
+  const int64_t huge = INT64_MAX / 8;
+  out->view = (DLTensor){.data = memory + 16, .device = CPU, .ndim = rank, .dtype = FLOAT32};
+  DLTensor *view = &out->view;
+  for (int i = 0; i < 4; ++i) out->shape[i] = ONE_OF(1, 2, 3, 3, 3);
+  for (int i = 0; i < 2; ++i) {
+    if (rarely()) out->shape[ONE_OF(0, 1, 2)] = ONE_OF(0, -1, huge, INT64_MAX, 1);
+  }
+  int64_t packed = 1;
+  for (int32_t i = rank - 1; i >= 0; --i) {
+    out->strides[i] = packed;
+    if (__builtin_mul_overflow(packed, out->shape[i], &packed)) packed = 1;
+  }
+  if (rarely()) out->strides[ONE_OF(0, 1, 2)] = ONE_OF(0, 1, 2, -1, 9, huge);
+  view->shape = rarely() ? NULL : out->shape;
+  view->strides = ONE_OF(0, 1) != 0 ? out->strides : NULL;
+  if (rarely()) view->ndim = (int32_t)ONE_OF(-1, 0, 1, 2, 3, 4, 40);
+  if (rarely()) {
+    view->dtype = DTYPE((uint8_t)ONE_OF(0, 2, 200), (uint8_t)ONE_OF(16, 32, 0), 1);
+    view->dtype.lanes = (uint16_t)ONE_OF(0, 1, 2);
+  }
+  if (rarely()) {
+    view->device = DEVICE((DLDeviceType)ONE_OF(kDLCPU, kDLCUDA, kDLCUDAManaged, 0, -1),
+                          (int32_t)ONE_OF(0, 1, -1));
+  }
+  if (rarely()) view->data = memory + ONE_OF(0, 2, 4, 8, 32);
+  if (rarely()) view->data = NULL;
+  if (rarely()) view->byte_offset = (uint64_t)ONE_OF(4, 8, 16, 2, INT64_MAX, -16);
+}
+
+static void test_at_random(void **state) {
+  (void)state;
+  const char *given = getenv("PEGA_TEST_SEED");
+  seed = given != NULL ? (unsigned)strtoul(given, NULL, 0) : (unsigned)time(NULL);
+  print_message("PEGA_TEST_SEED=%u\n", seed);
+  enum { kSignatures = 8 };
+  pega_function *functions[kSignatures];
+  for (int i = 0; i < kSignatures; ++i) {
+    const pega_param params[] = {
+        P(.name = "a", .dtype = FLOAT32, .shape = "T, 3, H",
+          .flags = (i & 1) != 0 ? PEGA_PARAM_CONTIGUOUS : 0, .alignment = (i & 2) != 0 ? 16 : 0),
+        P(.name = "b", .dtype = FLOAT32, .shape = "H, _", .flags = PEGA_PARAM_OUTPUT,
+          .device_type = (i & 2) != 0 ? kDLCPU : 0)};
+    functions[i] =
+        support_function("t.f", params, 2, (i & 4) != 0 ? PEGA_SIGNATURE_SAME_DEVICE : 0);
+  }
+  int passed = 0, invalid = 0;
+  for (int call = 0; call < kRandomCalls; ++call) {
+    random_tensor tensors[2];
+    pega_value borrowed[2], counted[2];
+    pega_error error = PEGA_ERROR_INIT, expected_error = PEGA_ERROR_INIT;
+    bool valid = true;
+    for (int i = 0; i < 2; ++i) {
+      fill_at_random(&tensors[i], i == 0 ? 3 : 2);
+      borrowed[i] = counted[i] = pega_value_tensor(&tensors[i].view);
+      pega_value made;
+      if (pega_tensor_create(&tensors[i].view, 0, NULL, NULL, NULL, &made, NULL) == PEGA_OK) {
+        counted[i] = made;
+      } else {
+        valid = false;
+      }
+    }
+    const pega_status expected =
+        pega_function_check(functions[call % kSignatures], counted, 2, &expected_error);
+    const pega_status got = pega_function_check(functions[call % kSignatures], borrowed, 2, &error);
+    if (got != expected || (!valid && got == PEGA_OK) ||
+        strcmp(pega_error_message(&error), pega_error_message(&expected_error)) != 0) {
+      fail_msg("call %d of signature %d: %s, not %s: '%s', not '%s'", call, call % kSignatures,
+               pega_status_name(got), pega_status_name(expected), pega_error_message(&error),
+               pega_error_message(&expected_error));
+    }
+    passed += got == PEGA_OK;
+    invalid += !valid;
+    for (int i = 0; i < 2; ++i) {
+      if (counted[i].flags != 0) pega_value_release(&counted[i]);
+    }
+    pega_error_clear(&error);
+    pega_error_clear(&expected_error);
+  }
+  print_message("%d calls, %d passed, %d of invalid tensors\n", kRandomCalls, passed, invalid);
+  assert_true(passed > kRandomCalls / 200 && invalid > kRandomCalls / 20);
+  for (int i = 0; i < kSignatures; ++i) pega_function_release(functions[i]);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_dtype),       cmocka_unit_test(test_rank_and_sizes),
-      cmocka_unit_test(test_named_sizes), cmocka_unit_test(test_as_many_names_as_there_may_be),
-      cmocka_unit_test(test_device),      cmocka_unit_test(test_layout),
-      cmocka_unit_test(test_output),      cmocka_unit_test(test_invalid_tensors),
+      cmocka_unit_test(test_dtype),           cmocka_unit_test(test_rank_and_sizes),
+      cmocka_unit_test(test_named_sizes),     cmocka_unit_test(test_as_many_names_as_there_may_be),
+      cmocka_unit_test(test_device),          cmocka_unit_test(test_layout),
+      cmocka_unit_test(test_output),          cmocka_unit_test(test_invalid_tensors),
+      cmocka_unit_test(test_no_tensor_in_it), cmocka_unit_test(test_at_random),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
