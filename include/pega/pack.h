@@ -4,9 +4,10 @@
  * \brief Kernel packs: compiled GPU kernels of any origin with what is needed to launch them.
  *
  * A pack is a manifest (JSON, docs/pack.schema.json) and blobs named by their SHA-256, as a folder
- * or as one file; docs/packs.md describes both. Opening needs no GPU, no driver and no compiler:
- * the manifest is read and checked whole. A blob is hashed, read and compared with the manifest
- * before a driver sees it, from the one buffer that the driver is then given.
+ * or as one file; docs/packs.md describes both. Opening needs no GPU, no driver and no compiler: of a
+ * file an index is read, of a folder the manifest. A function's description is read, hashed and
+ * checked when it is first asked for. A blob is read, hashed and compared with the description before
+ * a driver sees it, from the one buffer that the driver is then given.
  *
  *     pega_pack_options options = PEGA_PACK_OPTIONS_INIT;
  *     options.path = "kernels.pegapack";
@@ -29,7 +30,7 @@ extern "C" {
 /** \brief The schema_version of manifests that this library reads. */
 #define PEGA_PACK_SCHEMA_VERSION 1
 
-/** \brief An open pack; counted, immutable. */
+/** \brief An open pack; counted, immutable to who uses it, in any thread. */
 typedef struct pega_pack pega_pack;
 
 /** \brief Kernels that are PTX may be compiled by the driver when they are prepared. */
@@ -50,14 +51,19 @@ typedef struct pega_pack_options {
   { (uint32_t)sizeof(pega_pack_options), 0, NULL, NULL, 0 }
 
 /**
- * \brief Opens a pack: reads its manifest and checks all of it; nothing is loaded on a device.
+ * \brief Opens a pack; nothing is loaded on a device.
  *
- * A file is read into memory once. Of a folder the manifest is read now and each blob when it is
- * first needed. Nothing is followed out of the folder: no links, no names with slashes.
+ * Of a file the header and the index are read and checked, and nothing else: what a pack of 10,000
+ * functions takes is the reading and hashing of their names. The file stays open (close-on-exec) as long
+ * as the pack lives. What is read from it later is compared with digests of the index, so that a file
+ * that changed or shrank meanwhile is an error then, never a wrong function. Of a folder the manifest is
+ * read and checked whole, and each blob is read when it is first needed. Nothing is followed out of the
+ * folder: no links, no names with slashes.
  * \param out Returns owned; give back with pega_pack_release().
  * \return PEGA_ERROR_FORMAT for bytes that are no pack (where and why is in the text),
- *         PEGA_ERROR_VERSION for another schema_version, PEGA_ERROR_NOT_FOUND or PEGA_ERROR_IO for
- *         a path that cannot be read, PEGA_ERROR_RANGE for one past the limits of docs/packs.md.
+ *         PEGA_ERROR_VERSION for another schema_version or container version, PEGA_ERROR_NOT_FOUND or
+ *         PEGA_ERROR_IO for a path that cannot be read, PEGA_ERROR_RANGE for one past the limits of
+ *         docs/packs.md.
  */
 PEGA_API pega_status pega_pack_open(const pega_pack_options *options, pega_pack **out,
                                     pega_error *error);
@@ -74,14 +80,25 @@ PEGA_API void pega_pack_release(pega_pack *pack);
 
 /** \brief Name of the pack, "" for NULL. Lives as long as the pack. */
 PEGA_API const char *pega_pack_name(const pega_pack *pack);
-/** \brief The manifest's bytes as they were read, NUL-terminated. Live as long as the pack. */
-PEGA_API const char *pega_pack_manifest(const pega_pack *pack, size_t *size);
+/**
+ * \brief The manifest's bytes, NUL-terminated, all of it read and checked: each description, and that
+ *        a file's index says the same.
+ * \param out Borrowed; lives as long as the pack. Not set on failure.
+ * \param size Receives the bytes before the NUL; may be NULL.
+ * \return PEGA_ERROR_FORMAT for a manifest that is damaged or wrong, PEGA_ERROR_IO if a file cannot be
+ *         read any more.
+ */
+PEGA_API pega_status pega_pack_manifest(pega_pack *pack, const char **out, size_t *size,
+                                        pega_error *error);
 /** \brief Names of its functions, sorted, as an owned array of strings. */
 PEGA_API pega_status pega_pack_list(const pega_pack *pack, pega_value *out, pega_error *error);
 
 /**
- * \brief A function of the pack. Returns owned. Calls of one name share what they prepared.
+ * \brief A function of the pack. Returns owned. Calls of one name share what they prepared, and get the
+ *        same object while somebody has it. What was read and prepared stays as long as the pack, or any
+ *        of its functions, is held.
  *
+ * The first time reads its description: PEGA_ERROR_FORMAT for one that is damaged or wrong.
  * Its signature is the manifest's. A call launches on the device of its tensors and that device's
  * current stream (pega_stream_get()), or, for a function on pointers, on the stream that it is
  * given and the context current to the thread (else the device that the first pointer belongs to).
@@ -94,8 +111,12 @@ PEGA_API pega_status pega_pack_get(pega_pack *pack, const char *name, pega_funct
 /**
  * \brief Puts every function of the pack into the registry; all of them or none.
  *
+ * A function is made, and its description read, when pega_registry_get() first asks for it: what is
+ * wrong with a description is an error of that call, and the function stays registered.
+ *
  * Where the library has a built-in function of the name that lacks its kernel, the pack's function
- * becomes that kernel: the built-in keeps its own checks and its place in the registry.
+ * becomes that kernel: the built-in keeps its own checks and its place in the registry. Its description
+ * is read now.
  * \param flags 0 or PEGA_REGISTER_OVERRIDE, as for pega_registry_add().
  * \return PEGA_ERROR_ALREADY_EXISTS for a name, or a built-in's kernel, that is taken;
  *         PEGA_ERROR_FORMAT for a built-in's kernel with another signature.
@@ -103,8 +124,9 @@ PEGA_API pega_status pega_pack_get(pega_pack *pack, const char *name, pega_funct
 PEGA_API pega_status pega_pack_register(pega_pack *pack, uint32_t flags, pega_error *error);
 
 /**
- * \brief Checks every blob: its SHA-256, its target, its parameter table, its shared memory and
- *        registers, each against the manifest. Needs no GPU.
+ * \brief Checks all of a pack: the manifest as pega_pack_manifest() does, and every blob: its SHA-256,
+ *        its target, its parameter table, its shared memory and registers, each against the manifest.
+ *        Needs no GPU.
  *
  * A difference is PEGA_ERROR_FORMAT with both sides in the text. What a cubin does not say cannot be
  * compared: types and values of parameters, dynamic shared memory, grid, cluster, launch attributes

@@ -439,14 +439,17 @@ static pega_status inspect_pack(const pega_artifact_options *options, pega_value
   pega_status status = pega_pack_open(&how, &pack, error);
   if (status != PEGA_OK) return status;
   size_t size;
-  const char *manifest = pega_pack_manifest(pack, &size);
-  char *path = realpath(options->path, NULL);
+  const char *manifest;
+  status = pega_pack_manifest(pack, &manifest, &size, error);
+  char *path = status == PEGA_OK ? realpath(options->path, NULL) : NULL;
   pega_arena arena = {NULL};
   pega_json_value root;
   pega_json_error why;
-  /* The pack has read it: only memory can fail. */
-  if (path == NULL || pega_json_parse_text(manifest, size, &arena, &root, &why) != kJsonGood) {
-    status = no_memory(options->path, error);
+  if (status != PEGA_OK) {
+    /* What is wrong with it is said. */
+  } else if (path == NULL ||
+             pega_json_parse_text(manifest, size, &arena, &root, &why) != kJsonGood) {
+    status = no_memory(options->path, error); /* the pack has read it: nothing else can fail */
   } else {
     status = describe_pack(path, pack, &root, out, error);
   }

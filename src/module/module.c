@@ -64,9 +64,10 @@ __attribute__((cold, noinline)) static pega_status open_function(int32_t index,
                                                                  const module_function **out,
                                                                  pega_error *error) {
   pega_pack *pack;
+  const pega_pack_function *described;
   pega_status status = pega_module_pack(&pack, error);
+  if (status == PEGA_OK) status = pega_pack_describe(pack, index, &described, error);
   if (status != PEGA_OK) return status;
-  const pega_pack_function *described = pega_pack_function_at(pack, index);
   module_function *made = calloc(1, sizeof *made);
   if (made == NULL) {
     return pega_error_set(error, PEGA_ERROR_OUT_OF_MEMORY, NULL, "no memory for function '%s'",

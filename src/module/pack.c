@@ -5,6 +5,7 @@
 
 struct pega_pack {
   const pega_image *image;
+  void *kept;
 };
 
 static pega_cuda_mutex open_mutex = PEGA_CUDA_MUTEX_INIT;
@@ -54,10 +55,16 @@ pega_pack *pega_pack_retain(pega_pack *pack) { return pack; }
 
 void pega_pack_release(pega_pack *pack) { (void)pack; }
 
-int32_t pega_pack_num_functions(const pega_pack *pack) { return pack->image->num_functions; }
+void **pega_pack_keep(pega_pack *pack, void (*release)(void *kept)) {
+  (void)release; /* it lives as long as the module */
+  return &pack->kept;
+}
 
-const pega_pack_function *pega_pack_function_at(const pega_pack *pack, int32_t index) {
-  return &pack->image->functions[index];
+pega_status pega_pack_describe(pega_pack *pack, int32_t index, const pega_pack_function **out,
+                               pega_error *error) {
+  (void)error;
+  *out = &pack->image->functions[index];
+  return PEGA_OK;
 }
 
 uint32_t pega_pack_flags(const pega_pack *pack) {

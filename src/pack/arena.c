@@ -43,10 +43,23 @@ char *pega_arena_text(pega_arena *arena, const char *text, size_t size) {
   return copy;
 }
 
-void pega_arena_free(pega_arena *arena) {
-  while (arena->chunks != NULL) {
+static void free_to(pega_arena *arena, const pega_arena_chunk *last) {
+  while (arena->chunks != last) {
     pega_arena_chunk *chunk = arena->chunks;
     arena->chunks = chunk->next;
     free(chunk);
   }
+}
+
+void pega_arena_free(pega_arena *arena) { free_to(arena, NULL); }
+
+pega_arena_mark pega_arena_here(const pega_arena *arena) {
+  return (pega_arena_mark){arena->chunks, arena->chunks == NULL ? 0 : arena->chunks->used};
+}
+
+void pega_arena_undo(pega_arena *arena, pega_arena_mark mark) {
+  free_to(arena, mark.chunk);
+  if (mark.chunk == NULL) return;
+  memset(mark.chunk->bytes + mark.used, 0, mark.chunk->used - mark.used);
+  mark.chunk->used = mark.used;
 }

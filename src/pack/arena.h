@@ -16,4 +16,13 @@ void *pega_arena_alloc(pega_arena *arena, size_t count, size_t size);
 char *pega_arena_text(pega_arena *arena, const char *text, size_t size);
 void pega_arena_free(pega_arena *arena);
 
+/* What was allocated up to now, to give back what comes after it. */
+typedef struct pega_arena_mark {
+  struct pega_arena_chunk *chunk;
+  size_t used;
+} pega_arena_mark;
+
+pega_arena_mark pega_arena_here(const pega_arena *arena);
+void pega_arena_undo(pega_arena *arena, pega_arena_mark mark);
+
 #endif /* PEGA_PACK_ARENA_H_ */

@@ -1,36 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A blob's bytes: read once, hashed once, kept. */
+/* A blob's bytes: read once, hashed once, kept. A large one takes long: look-ups do not wait for it. */
 #include <inttypes.h>
 #include <stdlib.h>
 
 #include "digest.h"
 #include "pack.h"
 
-/* With the pack's lock held. What is read and hashed here is what everybody gets. */
-static pega_status load_locked(pega_pack *pack, const pega_blob *blob, pega_blob_bytes *out,
+/* With the lock of blobs held. What is read and hashed here is what everybody gets. */
+static pega_status load_locked(pega_pack *pack, int32_t index, pega_blob_bytes *out,
                                pega_error *error) {
+  const pega_blob *blob = &pack->blobs[index];
   unsigned char digest[kSha256Bytes];
   char name[2 * kSha256Bytes + 1];
   void *owned = NULL;
-  const unsigned char *bytes;
-  if (pack->file == NULL) {
-    pega_status status = pega_container_read_blob(pack, blob, &owned, error);
+  const unsigned char *bytes = pack->memory == NULL ? NULL : pack->memory + out->offset;
+  /* The driver wants a NUL behind PTX, readers of ELF want it aligned. */
+  if (bytes == NULL || blob->kind == kBlobPtx || (uintptr_t)bytes % _Alignof(uint64_t) != 0) {
+    pega_status status = pega_container_read_blob(pack, index, &owned, error);
     if (status != PEGA_OK) return status;
     bytes = owned;
-  } else {
-    bytes = pack->file + out->offset;
-    /* The driver wants a NUL behind PTX, readers of ELF want it aligned. */
-    if (blob->kind == kBlobPtx || (uintptr_t)bytes % _Alignof(uint64_t) != 0) {
-      owned = malloc((size_t)blob->size + 1);
-      if (owned == NULL) {
-        return pega_error_set(error, PEGA_ERROR_OUT_OF_MEMORY, NULL,
-                              "%s: no memory for blob %s of %" PRIu64 " bytes", pack->source,
-                              blob->name, blob->size);
-      }
-      memcpy(owned, bytes, (size_t)blob->size);
-      ((char *)owned)[blob->size] = '\0';
-      bytes = owned;
-    }
   }
   pega_sha256(bytes, (size_t)blob->size, digest);
   if (memcmp(digest, blob->sha256, sizeof digest) != 0) {
@@ -51,12 +39,12 @@ pega_status pega_pack_blob_bytes(pega_pack *pack, int32_t index, const void **by
   const pega_blob *blob = &pack->blobs[index];
   pega_blob_bytes *state = &pack->bytes[index];
   pega_status status = PEGA_OK;
-  pthread_mutex_lock(&pack->lock);
-  if (state->bytes == NULL) status = load_locked(pack, blob, state, error);
+  pthread_mutex_lock(&pack->blobs_lock);
+  if (state->bytes == NULL) status = load_locked(pack, index, state, error);
   if (status == PEGA_OK) {
     *bytes = state->bytes;
     *size = (size_t)blob->size;
   }
-  pthread_mutex_unlock(&pack->lock);
+  pthread_mutex_unlock(&pack->blobs_lock);
   return status;
 }

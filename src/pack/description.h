@@ -172,10 +172,25 @@ typedef struct pega_pack_function {
 /* --- what src/cuda asks of an open pack --- */
 
 int32_t pega_pack_num_functions(const pega_pack *pack);
-const pega_pack_function *pega_pack_function_at(const pega_pack *pack, int32_t index);
-/* NULL with PEGA_ERROR_NOT_FOUND, naming the nearest. */
-const pega_pack_function *pega_pack_find(const pega_pack *pack, const char *name,
-                                         pega_error *error);
+/* Functions are in the manifest's order. `pack` is a pega_pack. */
+const char *pega_pack_function_name(const void *pack, size_t index);
+/* A function, whose description is read and checked when it is first asked for; any thread. */
+pega_status pega_pack_describe(pega_pack *pack, int32_t index, const pega_pack_function **out,
+                               pega_error *error);
+/* Its index, -1 for none; or PEGA_ERROR_NOT_FOUND, naming the nearest. */
+int32_t pega_pack_index(const pega_pack *pack, const char *name);
+pega_status pega_pack_find(pega_pack *pack, const char *name, int32_t *out, pega_error *error);
+
+/* What was made of a function, with a reference more, or NULL; any thread. */
+pega_function *pega_pack_made(pega_pack *pack, int32_t index);
+/* Tells of it, borrowed; with NULL, that one has lost its last reference and goes once this returns.
+ * What everybody gets: `made`, or, with a reference more, what another thread told of before. */
+pega_function *pega_pack_set_made(pega_pack *pack, int32_t index, pega_function *made);
+
+/* Where src/cuda keeps, under a lock of its own, what is to live as long as the pack: NULL at first. What
+ * is there goes to `release` before the pack's memory goes. */
+void **pega_pack_keep(pega_pack *pack, void (*release)(void *kept));
+
 uint32_t pega_pack_flags(const pega_pack *pack);
 const pega_blob *pega_pack_blob(const pega_pack *pack, int32_t index);
 

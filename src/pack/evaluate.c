@@ -149,74 +149,118 @@ static inline int64_t ceiling(int64_t a, int64_t b) {
   return a / b + (a % b != 0);
 }
 
+/* Whether a division can be a narrow one, which takes a fraction of the time. */
+static inline bool narrow(int64_t a, int64_t b) {
+  return ((uint64_t)a | (uint64_t)b) >> 32 == 0 && b != 0;
+}
+
+/* An instruction that something can be wrong with; `top` is the last value on the stack, which
+ * grows and shrinks as the caller knows. */
+__attribute__((cold, noinline)) static const char *step(const pega_instruction *at,
+                                                        const pega_value *args, int64_t *top) {
+  switch (at->op) {
+    case kOpInt:
+      return load_int(&args[at->arg], top + 1);
+    case kOpAddress:
+      return load_address(&args[at->arg], top + 1);
+    case kOpShape:
+    case kOpStride:
+      return load_size(&args[at->arg], at->dim, at->op == kOpStride, top + 1);
+    case kOpNeg:
+      return overflows(__builtin_sub_overflow((int64_t)0, *top, top));
+    case kOpNot:
+      *top = *top == 0;
+      return NULL;
+    default:
+      return combine((pega_op)at->op, top[-1], top[0], &top[-1]);
+  }
+}
+
 pega_status pega_expression_evaluate(const pega_expression *expression, const pega_value *args,
                                      int64_t *out, pega_error *error) {
-  int64_t stack[kMaxExpressionDepth];
-  int32_t top = -1;
+  int64_t stack[1 + kMaxExpressionDepth];
+  int64_t *top = stack;
   if (expression->size == 0) {
     return pega_error_set(error, PEGA_ERROR_INTERNAL, NULL, "an empty expression has no value");
   }
-  for (int32_t i = 0; i < expression->size; ++i) {
-    const pega_instruction *at = &expression->code[i];
+  const pega_instruction *at = expression->code;
+  const pega_instruction *const end = at + expression->size;
+  for (; at != end; ++at) {
     /* The commonest first, where nothing can go wrong with them. */
+    const pega_value *value = &args[at->arg];
     switch (at->op) {
       case kOpConstant:
-        stack[++top] = at->number;
+        *++top = at->number;
         continue;
       case kOpInt:
-        if (args[at->arg].kind != PEGA_INT) break;
-        stack[++top] = args[at->arg].as.i64;
+        if (value->kind != PEGA_INT) break;
+        *++top = value->as.i64;
+        continue;
+      case kOpAddress:
+        if (value->kind != PEGA_POINTER || value->as.i64 < 0) break;
+        *++top = value->as.i64;
         continue;
       case kOpCdiv:
-        if (stack[top - 1] < 0 || stack[top] <= 0) break;
+        if (top[-1] < 0 || top[0] <= 0) break;
         --top;
-        stack[top] = ceiling(stack[top], stack[top + 1]);
+        *top = ceiling(top[0], top[1]);
+        continue;
+      case kOpDiv:
+        if (!narrow(top[-1], top[0])) break;
+        --top;
+        *top = (uint32_t)top[0] / (uint32_t)top[1];
+        continue;
+      case kOpMod:
+        if (!narrow(top[-1], top[0])) {
+          /* Of an address by a power of two. */
+          if (top[-1] < 0 || top[0] <= 0 || (top[0] & (top[0] - 1)) != 0) break;
+          --top;
+          *top = top[0] & (top[1] - 1);
+          continue;
+        }
+        --top;
+        *top = (uint32_t)top[0] % (uint32_t)top[1];
         continue;
       case kOpMul:
-        if (__builtin_mul_overflow(stack[top - 1], stack[top], &stack[top - 1])) {
+        if (__builtin_mul_overflow(top[-1], top[0], &top[-1])) {
           return fail(expression, "overflow of int64", -1, PEGA_ERROR_RANGE, error);
         }
         --top;
         continue;
-      case kOpEq:
-        stack[top - 1] = stack[top - 1] == stack[top];
+      case kOpMin:
         --top;
+        *top = top[0] < top[1] ? top[0] : top[1];
+        continue;
+      case kOpOr:
+        --top;
+        *top = (top[0] != 0) | (top[1] != 0);
+        continue;
+      case kOpEq:
+        --top;
+        *top = top[0] == top[1];
+        continue;
+      case kOpNe:
+        --top;
+        *top = top[0] != top[1];
         continue;
       case kOpLe:
-        stack[top - 1] = stack[top - 1] <= stack[top];
         --top;
+        *top = top[0] <= top[1];
         continue;
       default:
         break;
     }
-    const char *why = NULL;
-    switch (at->op) {
-      case kOpInt:
-        why = load_int(&args[at->arg], &stack[++top]);
-        if (why != NULL) return fail(expression, why, at->arg, PEGA_ERROR_RANGE, error);
-        continue;
-      case kOpAddress:
-        why = load_address(&args[at->arg], &stack[++top]);
-        if (why != NULL) return fail(expression, why, at->arg, PEGA_ERROR_RANGE, error);
-        continue;
-      case kOpShape:
-      case kOpStride:
-        why = load_size(&args[at->arg], at->dim, at->op == kOpStride, &stack[++top]);
-        if (why != NULL) return fail(expression, why, at->arg, PEGA_ERROR_RANGE, error);
-        continue;
-      case kOpNeg:
-        why = overflows(__builtin_sub_overflow((int64_t)0, stack[top], &stack[top]));
-        break;
-      case kOpNot:
-        stack[top] = stack[top] == 0;
-        continue;
-      default:
-        --top;
-        why = combine((pega_op)at->op, stack[top], stack[top + 1], &stack[top]);
-        break;
+    const char *why = step(at, args, top);
+    const bool loads = at->op >= kOpInt && at->op <= kOpStride;
+    if (__builtin_expect(why != NULL, 0)) {
+      return fail(expression, why, loads ? at->arg : -1, PEGA_ERROR_RANGE, error);
     }
-    if (why != NULL) return fail(expression, why, -1, PEGA_ERROR_RANGE, error);
+    if (loads) {
+      ++top;
+    } else if (at->op != kOpNeg && at->op != kOpNot) {
+      --top;
+    }
   }
-  *out = stack[top];
+  *out = *top;
   return PEGA_OK;
 }

@@ -252,14 +252,20 @@ static pega_status put_codes(writer *to, size_t root, pega_value *out, pega_erro
   return status;
 }
 
+/* Of a pack that was verified: everything was read. */
+static const pega_pack_function *described(const pega_pack *pack, int32_t index) {
+  return atomic_load_explicit(&pack->functions[index].description, memory_order_acquire);
+}
+
 /* Which functions are meant: indices in the pack's order. */
-static pega_status choose(const pega_pack *pack, const char *const *names, int32_t num_names,
+static pega_status choose(pega_pack *pack, const char *const *names, int32_t num_names,
                           bool *chosen, pega_error *error) {
   for (int32_t i = 0; i < pack->num_functions && num_names == 0; ++i) chosen[i] = true;
   for (int32_t i = 0; i < num_names; ++i) {
-    const pega_pack_function *found = pega_pack_find(pack, names[i], error);
-    if (found == NULL) return PEGA_ERROR_NOT_FOUND;
-    chosen[found - pack->functions] = true;
+    int32_t index;
+    pega_status status = pega_pack_find(pack, names[i], &index, error);
+    if (status != PEGA_OK) return status;
+    chosen[index] = true;
   }
   return PEGA_OK;
 }
@@ -284,7 +290,7 @@ static pega_status put_all(writer *to, const bool *chosen, pega_value *blobs, pe
     if (!chosen[i]) continue;
     list[count] = pega_value_string(pack->functions[i].name);
     status = put_function(to, functions + (size_t)count++ * sizeof(pega_pack_function),
-                          &pack->functions[i], error);
+                          described(pack, i), error);
   }
   if (status == PEGA_OK) status = put_codes(to, root, blobs, error);
   if (status == PEGA_OK && !to->failed) {
@@ -342,7 +348,7 @@ pega_status pega_pack_image(pega_pack *pack, const char *const *functions, int32
   bool *chosen = calloc((size_t)pack->num_functions + 1, sizeof *chosen);
   size_t num_variants = 0;
   for (int32_t i = 0; i < pack->num_functions; ++i) {
-    num_variants += (size_t)pack->functions[i].num_variants;
+    num_variants += (size_t)described(pack, i)->num_variants;
   }
   to->codes = calloc(num_variants + 1, sizeof *to->codes);
   to->failed = chosen == NULL || to->codes == NULL;

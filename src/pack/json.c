@@ -129,6 +129,8 @@ static bool scan(parser *p) {
  * threads that open packs would write it at once. */
 static pthread_mutex_t parse_lock = PTHREAD_MUTEX_INITIALIZER;
 
+void pega_json_make_lock(void) { pthread_mutex_init(&parse_lock, NULL); }
+
 /* The document, to be deleted; NULL when something is wrong. */
 static cJSON *parse(parser *p, const char *text, size_t size) {
   /* cJSON reads numbers by the locale's decimal point, of which it knows one byte. */

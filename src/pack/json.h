@@ -77,6 +77,9 @@ typedef struct pega_json_error {
   char path[kJsonPathRoom]; /* "" for the root and where there is a line */
 } pega_json_error;
 
+/* Makes the lock that parsing takes: in a child of fork, where nobody holds it. */
+void pega_json_make_lock(void);
+
 /* Parses `size` bytes, NUL behind them, whole. Any thread; one document at a time. */
 pega_json_outcome pega_json_parse_text(const char *text, size_t size, pega_arena *arena,
                                        pega_json_value *out, pega_json_error *error);

@@ -3,11 +3,16 @@
 #include "manifest.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "core/signature.h"
+#include "core/text.h"
 #include "digest.h"
 #include "param.h"
+
+static const char kDamaged[] =
+    "its SHA-256 is not the index's: damaged or changed; copy or build the pack again";
 
 bool pega_manifest_word(pega_json_reader *reader, const pega_json *object, const char *key,
                         size_t most, const char **out) {
@@ -24,32 +29,6 @@ bool pega_manifest_word(pega_json_reader *reader, const pega_json *object, const
 }
 
 /* ---- Blobs ---- */
-
-typedef struct sorted_name {
-  const char *name;
-  int32_t index;
-} sorted_name;
-
-static int compare_names(const void *a, const void *b) {
-  return strcmp(((const sorted_name *)a)->name, ((const sorted_name *)b)->name);
-}
-
-/* Sorts by name; *twice receives the index of a name that is there twice, or -1. NULL when out of
- * memory. `room` has `count` items, the result is in the arena. */
-static const int32_t *sort_names(pega_arena *arena, sorted_name *room, int32_t count,
-                                 int32_t *twice) {
-  int32_t *order = pega_arena_alloc(arena, (size_t)count, sizeof *order);
-  *twice = -1;
-  if (order == NULL) return NULL;
-  qsort(room, (size_t)count, sizeof *room, compare_names);
-  for (int32_t i = 0; i < count; ++i) {
-    order[i] = room[i].index;
-    if (i > 0 && strcmp(room[i].name, room[i - 1].name) == 0) {
-      *twice = room[i].index > room[i - 1].index ? room[i].index : room[i - 1].index;
-    }
-  }
-  return order;
-}
 
 static bool read_blob(pega_manifest *manifest, const pega_json *at, pega_blob *out) {
   static const char *const fields[] = {"sha256", "size", "kind", NULL};
@@ -91,45 +70,22 @@ static bool read_blobs(pega_manifest *manifest, const pega_json *root) {
       !pega_json_array(reader, &array, 0, kMaxBlobs, &count)) {
     return false;
   }
-  pega_blob *blobs = pega_arena_alloc(&pack->arena, count, sizeof *blobs);
-  sorted_name *names = pega_arena_alloc(&pack->arena, count, sizeof *names);
+  pack->blobs = pega_arena_alloc(&pack->arena, count, sizeof *pack->blobs);
   pack->bytes = pega_arena_alloc(&pack->arena, count, sizeof *pack->bytes);
-  manifest->blob_used = pega_arena_alloc(&pack->arena, count, sizeof *manifest->blob_used);
-  if (blobs == NULL || names == NULL || pack->bytes == NULL || manifest->blob_used == NULL) {
+  if (pack->blobs == NULL || pack->bytes == NULL ||
+      !pega_table_make(&pack->blob_names, &pack->arena, count)) {
     return pega_json_out_of_memory(reader);
   }
+  pack->num_blobs = (int32_t)count;
   for (size_t i = 0; i < count; ++i) {
     pega_json item = pega_json_item(&array, i);
-    if (!read_blob(manifest, &item, &blobs[i])) return false;
-    names[i] = (sorted_name){blobs[i].name, (int32_t)i};
-  }
-  pack->blobs = blobs;
-  pack->num_blobs = (int32_t)count;
-  int32_t twice;
-  manifest->blob_order = sort_names(&pack->arena, names, pack->num_blobs, &twice);
-  if (manifest->blob_order == NULL) return pega_json_out_of_memory(reader);
-  if (twice >= 0) {
-    pega_json item = pega_json_item(&array, (size_t)twice);
-    return pega_json_fail(reader, &item, PEGA_ERROR_FORMAT, "blob %s is there twice",
-                          blobs[twice].name);
-  }
-  return true;
-}
-
-static int32_t find_blob(const pega_manifest *manifest, const char *name) {
-  int32_t low = 0, high = manifest->pack->num_blobs;
-  while (low < high) {
-    int32_t middle = low + (high - low) / 2;
-    int32_t index = manifest->blob_order[middle];
-    int order = strcmp(name, manifest->pack->blobs[index].name);
-    if (order == 0) return index;
-    if (order < 0) {
-      high = middle;
-    } else {
-      low = middle + 1;
+    if (!read_blob(manifest, &item, &pack->blobs[i])) return false;
+    if (pega_table_put(&pack->blob_names, i, pega_pack_blob_name, pack) >= 0) {
+      return pega_json_fail(reader, &item, PEGA_ERROR_FORMAT, "blob %s is there twice",
+                            pack->blobs[i].name);
     }
   }
-  return -1;
+  return true;
 }
 
 bool pega_manifest_blob(pega_manifest *manifest, const pega_json *object, const char *key,
@@ -142,18 +98,19 @@ bool pega_manifest_blob(pega_manifest *manifest, const pega_json *object, const 
       !pega_sha256_parse(pega_json_text_of(at.value), digest)) {
     return pega_json_expected(reader, &at, "64 hexadecimal digits in lower case");
   }
-  *out = find_blob(manifest, pega_json_text_of(at.value));
+  pega_pack *pack = manifest->pack;
+  *out = pega_table_find(&pack->blob_names, pega_json_text_of(at.value), pega_pack_blob_name, pack);
   if (*out < 0) {
     return pega_json_fail(reader, &at, PEGA_ERROR_FORMAT, "blob %s is not among the pack's blobs",
                           pega_json_text_of(at.value));
   }
-  if ((kinds >> manifest->pack->blobs[*out].kind & 1) == 0) {
+  if ((kinds >> pack->blobs[*out].kind & 1) == 0) {
     return pega_json_fail(reader, &at, PEGA_ERROR_FORMAT, "blob %s is of kind %s: expected %s",
                           pega_json_text_of(at.value),
-                          manifest->pack->blobs[*out].kind == kBlobData ? "data" : "code",
+                          pack->blobs[*out].kind == kBlobData ? "data" : "code",
                           kinds == kAnyKernelBlob ? "cubin, ptx or fatbin" : "data");
   }
-  manifest->blob_used[*out] = true;
+  pack->bytes[*out].used = true;
   return true;
 }
 
@@ -241,37 +198,26 @@ static bool read_functions(pega_manifest *manifest, const pega_json *root) {
     return false;
   }
   pega_pack_function *functions = pega_arena_alloc(&pack->arena, count, sizeof *functions);
-  sorted_name *names = pega_arena_alloc(&pack->arena, count, sizeof *names);
-  if (functions == NULL || names == NULL) return pega_json_out_of_memory(reader);
+  pack->functions = pega_arena_alloc(&pack->arena, count, sizeof *pack->functions);
+  if (functions == NULL || pack->functions == NULL ||
+      !pega_table_make(&pack->function_names, &pack->arena, count)) {
+    return pega_json_out_of_memory(reader);
+  }
+  pack->num_functions = (int32_t)count;
   for (size_t i = 0; i < count; ++i) {
     pega_json item = pega_json_item(&array, i);
     if (!read_function(manifest, &item, &functions[i])) return false;
-    names[i] = (sorted_name){functions[i].name, (int32_t)i};
-  }
-  int32_t twice;
-  pack->functions = functions;
-  pack->num_functions = (int32_t)count;
-  pack->by_name = sort_names(&pack->arena, names, pack->num_functions, &twice);
-  if (pack->by_name == NULL) return pega_json_out_of_memory(reader);
-  if (twice >= 0) {
-    pega_json item = pega_json_item(&array, (size_t)twice);
-    return pega_json_fail(reader, &item, PEGA_ERROR_FORMAT, "the name '%s' is used twice",
-                          functions[twice].name);
+    pack->functions[i].name = functions[i].name;
+    atomic_init(&pack->functions[i].description, &functions[i]);
+    if (pega_table_put(&pack->function_names, i, pega_pack_function_name, pack) >= 0) {
+      return pega_json_fail(reader, &item, PEGA_ERROR_FORMAT, "the name '%s' is used twice",
+                            functions[i].name);
+    }
   }
   return true;
 }
 
 /* ---- All of it ---- */
-
-static bool check_blobs_used(pega_manifest *manifest) {
-  for (int32_t i = 0; i < manifest->pack->num_blobs; ++i) {
-    if (manifest->blob_used[i]) continue;
-    return pega_json_fail(&manifest->reader, NULL, PEGA_ERROR_FORMAT,
-                          "blobs[%" PRId32 "]: nothing refers to blob %s", i,
-                          manifest->pack->blobs[i].name);
-  }
-  return true;
-}
 
 static bool check_version(pega_json_reader *reader, const pega_json *root) {
   int64_t version;
@@ -282,28 +228,151 @@ static bool check_version(pega_json_reader *reader, const pega_json *root) {
                         version, PEGA_PACK_SCHEMA_VERSION);
 }
 
+/* All but the functions. */
 static bool read_root(pega_manifest *manifest, const pega_json *root) {
   static const char *const fields[] = {"schema_version", "name", "doc", "blobs", "functions", NULL};
   pega_json_reader *reader = &manifest->reader;
   const char *doc;
   /* Of another version nothing else is known. */
-  if (!check_version(reader, root) || !pega_json_fields(reader, root, fields) ||
-      !pega_manifest_word(reader, root, "name", PEGA_MAX_NAME, &manifest->pack->name) ||
-      !pega_json_text_or(reader, root, "doc", "", &doc) || !read_blobs(manifest, root)) {
-    return false;
+  return check_version(reader, root) && pega_json_fields(reader, root, fields) &&
+         pega_manifest_word(reader, root, "name", PEGA_MAX_NAME, &manifest->pack->name) &&
+         pega_json_text_or(reader, root, "doc", "", &doc) && read_blobs(manifest, root);
+}
+
+static bool find_blobs(pega_manifest *manifest) {
+  manifest->reader.status = pega_container_find_blobs(manifest->pack, manifest->reader.error);
+  return manifest->reader.status == PEGA_OK;
+}
+
+bool pega_manifest_blobs_used(pega_json_reader *reader, const pega_pack *pack) {
+  for (int32_t i = 0; i < pack->num_blobs; ++i) {
+    if (pack->bytes[i].used) continue;
+    return pega_json_fail(reader, NULL, PEGA_ERROR_FORMAT,
+                          "blobs[%" PRId32 "]: nothing refers to blob %s", i, pack->blobs[i].name);
   }
-  reader->status = pega_container_place(manifest->pack, reader->error);
-  return reader->status == PEGA_OK && read_functions(manifest, root) && check_blobs_used(manifest);
+  return true;
 }
 
 pega_status pega_manifest_read(pega_pack *pack, pega_error *error) {
-  pega_manifest manifest = {{pack->source, &pack->arena, error, PEGA_OK, NULL}, pack, NULL, NULL};
+  pega_manifest manifest = {{pack->source, &pack->arena, error, PEGA_OK, NULL}, pack};
   pega_arena document = {NULL};
   pega_json_value value;
   const pega_json root = {NULL, NULL, 0, &value};
   bool read =
       pega_json_parse(&manifest.reader, pack->manifest, pack->manifest_size, &document, &value) &&
-      read_root(&manifest, &root);
+      read_root(&manifest, &root) && find_blobs(&manifest) && read_functions(&manifest, &root) &&
+      pega_manifest_blobs_used(&manifest.reader, pack);
   pega_arena_free(&document);
   return read ? PEGA_OK : manifest.reader.status;
+}
+
+/* ---- Of a file ---- */
+
+static bool same_blobs(const pega_pack *one, const pega_pack *other) {
+  bool same = one->num_blobs == other->num_blobs;
+  for (int32_t i = 0; same && i < one->num_blobs; ++i) {
+    same = strcmp(one->blobs[i].name, other->blobs[i].name) == 0 &&
+           one->blobs[i].size == other->blobs[i].size && one->blobs[i].kind == other->blobs[i].kind;
+  }
+  return same;
+}
+
+static bool index_differs(pega_json_reader *reader) {
+  return pega_json_fail(reader, NULL, PEGA_ERROR_FORMAT,
+                        "the file's index says something else: build the pack again");
+}
+
+/* The manifest without its functions, which the index has one behind the other with a comma between. */
+static bool check_rest(pega_manifest *manifest, const pega_pack *pack, const char *text) {
+  static const char before[] = "\"functions\":[";
+  const size_t size = sizeof before - 1;
+  pega_json_reader *reader = &manifest->reader;
+  pega_arena document = {NULL};
+  pega_json_value value;
+  const pega_json root = {NULL, NULL, 0, &value};
+  bool placed = pack->functions_begin > size && text[pack->functions_end] == ']' &&
+                memcmp(text + pack->functions_begin - size, before, size) == 0;
+  for (int32_t i = 1; placed && i < pack->num_functions; ++i) {
+    placed = text[pack->functions[i].offset - 1] == ',';
+  }
+  if (!placed) return index_differs(reader);
+  /* Where they stand nothing is left but brackets: what is read is then what the whole would be. */
+  const size_t rest = pack->manifest_size - pack->functions_end;
+  char *root_text = malloc(pack->functions_begin + rest + 1);
+  if (root_text == NULL) return pega_json_out_of_memory(reader);
+  memcpy(root_text, text, pack->functions_begin);
+  memcpy(root_text + pack->functions_begin, text + pack->functions_end, rest + 1);
+  const bool read =
+      pega_json_parse(reader, root_text, pack->functions_begin + rest, &document, &value) &&
+      read_root(manifest, &root);
+  pega_arena_free(&document);
+  free(root_text);
+  if (!read) return false;
+  const bool same =
+      strcmp(manifest->pack->name, pack->name) == 0 && same_blobs(manifest->pack, pack);
+  return same || index_differs(reader);
+}
+
+pega_status pega_manifest_check(pega_pack *pack, pega_error *error) {
+  unsigned char digest[kSha256Bytes];
+  pega_pack told = {.source = pack->source};
+  pega_manifest manifest = {{pack->source, &told.arena, error, PEGA_OK, NULL}, &told};
+  void *text;
+  pega_status status = pega_container_read(pack, pack->manifest_offset, pack->manifest_size,
+                                           "its manifest", &text, error);
+  if (status != PEGA_OK) return status;
+  pega_sha256(text, pack->manifest_size, digest);
+  if (memcmp(digest, pack->index + 8, sizeof digest) != 0) {
+    pega_json_fail(&manifest.reader, NULL, PEGA_ERROR_FORMAT, kDamaged);
+  } else if (check_rest(&manifest, pack, text)) {
+    pack->manifest = text;
+    text = NULL;
+  }
+  pega_arena_free(&told.arena);
+  free(text);
+  return manifest.reader.status;
+}
+
+static bool describe(pega_manifest *manifest, pega_pack_entry *entry, const char *text) {
+  pega_json_reader *reader = &manifest->reader;
+  pega_arena *arena = &manifest->pack->arena;
+  pega_arena document = {NULL};
+  pega_json_value value;
+  const pega_json root = {NULL, NULL, 0, &value};
+  const pega_arena_mark before = pega_arena_here(arena);
+  pega_pack_function *made = pega_arena_alloc(arena, 1, sizeof *made);
+  if (made == NULL) return pega_json_out_of_memory(reader);
+  bool read = pega_json_parse(reader, text, entry->size, &document, &value) &&
+              read_function(manifest, &root, made);
+  if (read && strcmp(made->name, entry->name) != 0) {
+    read = pega_json_expected(reader, &root, "a function of the name that the index says");
+  }
+  pega_arena_free(&document);
+  if (read) {
+    atomic_store_explicit(&entry->description, made, memory_order_release);
+  } else {
+    pega_arena_undo(arena, before);
+  }
+  return read;
+}
+
+pega_status pega_manifest_describe(pega_pack *pack, int32_t index, pega_error *error) {
+  unsigned char digest[kSha256Bytes];
+  char name[96], where[128];
+  pega_pack_entry *entry = &pack->functions[index];
+  pega_manifest manifest = {{pack->source, &pack->arena, error, PEGA_OK, where}, pack};
+  void *text;
+  snprintf(where, sizeof where,
+           "manifest: function '%s': ", pega_text_short_name(entry->name, name));
+  pega_status status = pega_container_read(pack, pack->manifest_offset + entry->offset, entry->size,
+                                           "a description", &text, error);
+  if (status != PEGA_OK) return status;
+  pega_sha256(text, entry->size, digest);
+  if (memcmp(digest, entry->sha256, sizeof digest) != 0) {
+    pega_json_fail(&manifest.reader, NULL, PEGA_ERROR_FORMAT, kDamaged);
+  } else {
+    describe(&manifest, entry, text);
+  }
+  free(text);
+  return manifest.reader.status;
 }

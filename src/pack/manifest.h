@@ -9,8 +9,6 @@
 typedef struct pega_manifest {
   pega_json_reader reader;
   pega_pack *pack;
-  const int32_t *blob_order; /* indices of blobs, sorted by name */
-  bool *blob_used;
 } pega_manifest;
 
 /* The function that is being read. */

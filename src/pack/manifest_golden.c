@@ -118,7 +118,8 @@ static DLTensor view_of(pega_golden_arg *arg) {
 
 static bool read_tensor_type(pega_json_reader *reader, const pega_json *at, pega_golden_arg *out) {
   pega_json member;
-  pega_error error = PEGA_ERROR_INIT;
+  pega_error error;
+  pega_error_init(&error);
   size_t rank;
   if (!pega_json_need(reader, at, "dtype", &member)) return false;
   if (!pega_json_is(member.value, kJsonString))
@@ -215,7 +216,8 @@ static bool read_arg(const pega_manifest_function *function, const pega_json *at
 static bool check_call(const pega_manifest_function *function, const pega_json *at,
                        pega_golden_arg *golden, const int32_t *places) {
   const pega_signature *signature = &function->description->signature;
-  pega_error error = PEGA_ERROR_INIT;
+  pega_error error;
+  pega_error_init(&error);
   pega_value values[kMaxParams];
   DLTensor views[kMaxParams];
   for (int32_t i = 0; i < signature->num_params; ++i) {

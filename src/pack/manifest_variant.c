@@ -22,7 +22,8 @@ bool pega_manifest_read_expression(const pega_manifest_function *function, const
                                    pega_expression *out) {
   pega_json_reader *reader = &function->manifest->reader;
   pega_instruction code[kMaxExpressionSize];
-  pega_error error = PEGA_ERROR_INIT;
+  pega_error error;
+  pega_error_init(&error);
   if (!pega_json_is(at->value, kJsonString)) return pega_json_expected(reader, at, "an expression");
   if (!pega_json_text(reader, at, 1, kMaxExpressionText, &out->text)) return false;
   if (pega_expression_compile(out->text, &function->description->signature, code, &out->size,

@@ -8,9 +8,13 @@
 
 #include "arena.h"
 #include "description.h"
+#include "json_read.h"
+#include "table.h"
 
 /* docs/packs.md, "Limits". */
-#define PEGA_MAX_MANIFEST ((uint64_t)32 << 20)
+#define PEGA_MAX_MANIFEST ((uint64_t)32 << 20) /* of a folder; of a function in a file's */
+#define PEGA_MAX_FILE_MANIFEST ((uint64_t)512 << 20)
+#define PEGA_MAX_INDEX ((uint64_t)8 << 20) /* more than all names and digests can need */
 #define PEGA_MAX_BLOB ((uint64_t)1 << 30)
 #define PEGA_MAX_PACK_FILE ((uint64_t)4 << 30)
 enum {
@@ -22,48 +26,111 @@ enum {
   kMaxConditions = 64
 };
 
-/* Where a blob's bytes are. `bytes` is set once, under the pack's lock, when they are all right. */
+/* Where a blob's bytes are. `bytes` is set once, under the lock of blobs, when they are all right. */
 typedef struct pega_blob_bytes {
   const unsigned char *bytes; /* hashed; NULL until then */
-  void *owned;                /* what to free, NULL where the bytes are the pack file's */
+  void *owned;                /* what to free, NULL where the bytes are in place */
   uint64_t offset;            /* in the pack file */
+  bool used;                  /* a description that was read names it; under the pack's lock */
 } pega_blob_bytes;
 
+/* A function of the pack. Of a folder it is described from the beginning. */
+typedef struct pega_pack_entry {
+  const char *name;
+  _Atomic(const pega_pack_function *) description; /* NULL until it was read, under the lock */
+  pega_function *made;         /* borrowed: who has it gives notice; under the lock */
+  const unsigned char *sha256; /* of its text in the manifest... */
+  uint32_t offset, size;       /* ...which is here */
+} pega_pack_entry;
+
 struct pega_pack {
+  struct pega_pack *next, **link; /* of the list of open ones */
   _Atomic uint32_t refs;
   uint32_t flags;
-  pega_arena arena;
+  pega_arena arena;   /* under the lock once the pack is open */
   const char *source; /* path, for errors */
   const char *name;
-  char *manifest; /* owned, NUL-terminated */
+
+  bool folder;
+  int descriptor;              /* of the file, of the folder's blobs/; -1: in memory */
+  const unsigned char *memory; /* of a pack in memory: all of it, else NULL */
+  uint64_t file_size;          /* of a file, in memory or not */
+  void *owned;                 /* to be freed: the copy in memory, the index of a file */
+
+  const unsigned char *index; /* of a file, hashed; NULL for a folder */
+  size_t index_size;
+  uint64_t manifest_offset; /* in the file */
+  uint32_t functions_begin; /* in the manifest */
+  uint32_t functions_end;
+  char *manifest; /* owned, NUL-terminated; of a file NULL until it is asked for, under the lock */
   size_t manifest_size;
 
-  const unsigned char *file; /* of a pack file: all of it, else NULL */
-  uint64_t file_size;
-  void *owned_file;
-  int blobs_folder; /* of a folder: descriptor of blobs/, else -1 */
-
-  const pega_blob *blobs;
+  pega_blob *blobs;
   int32_t num_blobs;
   pega_blob_bytes *bytes; /* one for each blob */
-  pthread_mutex_t lock;   /* guards `bytes` */
-
-  const pega_pack_function *functions;
+  pega_table blob_names;
+  pega_pack_entry *functions; /* in the manifest's order */
   int32_t num_functions;
-  const int32_t *by_name; /* indices of functions, sorted by name */
+  pega_table function_names;
+
+  void *kept; /* of pega_pack_keep() */
+  void (*release_kept)(void *kept);
+
+  pthread_mutex_t lock;
+  pthread_mutex_t blobs_lock; /* held while a blob is read and hashed; no lock is taken under it */
 };
 
-/* container.c: puts the manifest's bytes into the pack, and what blobs are read from. */
+/* --- container.c: where bytes are --- */
+
+/* Of a folder reads the manifest; of a file the header and the index, whose digest is right then. */
 pega_status pega_container_open(pega_pack *pack, const pega_pack_options *options,
                                 pega_error *error);
-/* With the manifest's blobs known: each has its place, of its size, and nothing else is there. */
-pega_status pega_container_place(pega_pack *pack, pega_error *error);
-/* Reads a blob of a folder into memory of its own, with a NUL behind it. */
-pega_status pega_container_read_blob(const pega_pack *pack, const pega_blob *blob, void **out,
+/* With a folder's blobs known: each is there, of its size. */
+pega_status pega_container_find_blobs(const pega_pack *pack, pega_error *error);
+/* A piece of a pack file, in memory of its own with a NUL behind it. `what` it is, for errors. */
+pega_status pega_container_read(const pega_pack *pack, uint64_t offset, uint64_t size,
+                                const char *what, void **out, pega_error *error);
+/* The same of a blob, in either form. */
+pega_status pega_container_read_blob(const pega_pack *pack, int32_t index, void **out,
                                      pega_error *error);
+/* What is between the pieces of a pack file is zero. */
+pega_status pega_container_check_padding(const pega_pack *pack, pega_error *error);
 void pega_container_close(pega_pack *pack);
 
-/* manifest.c: reads and checks the manifest. */
+/* --- index.c: what a pack file says before its manifest --- */
+
+enum { kHeaderSize = 48, kBlobAlignment = 64 };
+
+static inline uint64_t pega_little_endian(const unsigned char *from, int size) {
+  uint64_t number = 0;
+  for (int i = size - 1; i >= 0; --i) number = number << 8 | from[i];
+  return number;
+}
+
+static inline uint64_t pega_padded(uint64_t offset) {
+  return (offset + kBlobAlignment - 1) / kBlobAlignment * kBlobAlignment;
+}
+
+/* Names, blobs and functions; each has its place, and the file ends behind the last. */
+pega_status pega_index_read(pega_pack *pack, pega_error *error);
+/* "cut off: it has 5 bytes, and <what> ends at byte `wanted`". */
+pega_status pega_pack_cut_off(const pega_pack *pack, uint64_t wanted, const char *what,
+                              pega_error *error);
+
+/* --- manifest.c --- */
+
+/* Reads and checks a folder's manifest, whole. */
 pega_status pega_manifest_read(pega_pack *pack, pega_error *error);
+/* Reads and checks a file's manifest but for its functions, and that the index agrees. With the lock. */
+pega_status pega_manifest_check(pega_pack *pack, pega_error *error);
+/* Reads and checks a function of a file. With the lock. */
+pega_status pega_manifest_describe(pega_pack *pack, int32_t index, pega_error *error);
+/* With all functions read: each blob is one's. */
+bool pega_manifest_blobs_used(pega_json_reader *reader, const pega_pack *pack);
+
+/* --- pack.c --- */
+
+/* As pega_pack_function_name(). */
+const char *pega_pack_blob_name(const void *pack, size_t index);
 
 #endif /* PEGA_PACK_PACK_H_ */

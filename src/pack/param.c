@@ -72,7 +72,8 @@ static bool read_range(pega_json_reader *reader, const pega_json *at, pega_param
 
 bool pega_param_read_dtype(pega_json_reader *reader, const pega_json *at, DLDataType *out) {
   if (!pega_json_is(at->value, kJsonString)) return pega_json_expected(reader, at, "a string");
-  pega_error error = PEGA_ERROR_INIT;
+  pega_error error;
+  pega_error_init(&error);
   if (pega_dtype_parse(pega_json_text_of(at->value), out, &error) == PEGA_OK) return true;
   return pega_json_wrap(reader, at, &error);
 }
@@ -123,7 +124,8 @@ static pega_status never_called(void *self, const pega_value *args, int32_t num_
 pega_function *pega_param_function(pega_json_reader *reader, const pega_json *at, const char *name,
                                    const char *doc, const pega_signature *signature) {
   pega_function *function;
-  pega_error error = PEGA_ERROR_INIT;
+  pega_error error;
+  pega_error_init(&error);
   pega_function_options options = PEGA_FUNCTION_OPTIONS_INIT;
   options.name = name;
   options.doc = doc;

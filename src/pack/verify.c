@@ -215,17 +215,19 @@ pega_status pega_pack_verify(pega_pack *pack, pega_error *error) {
     return pega_error_set(error, PEGA_ERROR_INVALID_ARGUMENT, NULL,
                           "pega_pack_verify: pack is NULL");
   }
-  for (int32_t i = 0; i < pack->num_blobs; ++i) {
-    pega_status status = pega_pack_blob_bytes(pack, i, &bytes, &size, error);
-    if (status != PEGA_OK) return status;
+  const char *manifest;
+  pega_status status = pega_pack_manifest(pack, &manifest, NULL, error);
+  if (status == PEGA_OK && !pack->folder) status = pega_container_check_padding(pack, error);
+  for (int32_t i = 0; i < pack->num_blobs && status == PEGA_OK; ++i) {
+    status = pega_pack_blob_bytes(pack, i, &bytes, &size, error);
   }
-  for (int32_t i = 0; i < pack->num_functions; ++i) {
-    const pega_pack_function *function = &pack->functions[i];
-    for (int32_t j = 0; j < function->num_variants; ++j) {
-      pega_status status =
+  for (int32_t i = 0; i < pack->num_functions && status == PEGA_OK; ++i) {
+    const pega_pack_function *function;
+    status = pega_pack_describe(pack, i, &function, error);
+    for (int32_t j = 0; status == PEGA_OK && j < function->num_variants; ++j) {
+      status =
           pega_pack_variant_bytes(pack, function, &function->variants[j], &bytes, &size, error);
-      if (status != PEGA_OK) return status;
     }
   }
-  return PEGA_OK;
+  return status;
 }

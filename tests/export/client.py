@@ -3,12 +3,14 @@
 driver, and what the command refuses."""
 
 import ctypes
+import hashlib
 import json
 import os
 import pathlib
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -321,6 +323,31 @@ def test_bad_words(tmp_path):
     refused(tmp_path, [PACK, "-o", out, "--prefix", "_library_"], "must not begin with '_'")
 
 
+def renamed(old, new):
+    """PACK with another text in its manifest, as long as the old one, and an index that knows of it."""
+    whole = PACK.read_bytes()
+    index_size = struct.unpack_from("<I", whole, 12)[0]
+    index = whole[48:48 + index_size]
+    size, _, num_blobs, num_functions, begin, schema = struct.unpack_from("<Q32sIIII", index)
+    manifest = whole[48 + index_size:][:size]
+    assert manifest.count(old) == 1 and len(new) == len(old)
+    manifest = manifest.replace(old, new)
+    blobs = whole[-(-(48 + index_size + size) // 64) * 64:]
+    at = 56 + 44 * num_blobs
+    out = struct.pack("<Q32sIIII", size, hashlib.sha256(manifest).digest(), num_blobs, num_functions,
+                      begin, schema) + index[56:at]
+    names = [json.loads(manifest)["name"]]
+    for i in range(num_functions):
+        length = struct.unpack_from("<I", index, at + 36 * i + 32)[0]
+        function = manifest[begin:begin + length]
+        out += hashlib.sha256(function).digest() + struct.pack("<I", length)
+        names.append(json.loads(function)["name"])
+        begin += length + 1
+    out += b"".join(name.encode() + b"\0" for name in names)
+    out = struct.pack("<8sII", b"PEGAPACK", 2, len(out)) + hashlib.sha256(out).digest() + out + manifest
+    return out + bytes(-len(out) % 64) + blobs
+
+
 # Each has the length of the name that it replaces in the pack's JSON.
 @pytest.mark.parametrize("name, shown", [
     (b"t.??/n.abort//", "'?'"),  # a trigraph: a line of assembler's own where C knows them
@@ -334,11 +361,8 @@ def test_bad_words(tmp_path):
     (b"t.\xc3\xa9-names/1:x", "byte 0xc3"),
 ])
 def test_names_that_would_be_code(tmp_path, name, shown):
-    odd = b"t.odd-name/1:x"
-    whole = PACK.read_bytes()
-    assert whole.count(odd) == 1 and len(name) == len(odd)
     pack = tmp_path / "hostile.pegapack"
-    pack.write_bytes(whole.replace(odd, name))
+    pack.write_bytes(renamed(b"t.odd-name/1:x", name))
     out = tmp_path / "module.so"
     refused(tmp_path, [pack, "-o", out, "--alias"],
             f"cannot be exported: a symbol's name cannot hold {shown}; expected letters", CC="false")
@@ -348,10 +372,9 @@ def test_names_that_would_be_code(tmp_path, name, shown):
 
 def test_names_that_are_no_code(tmp_path):
     """Also a name whose alias would be one of TVM FFI's own symbols has none."""
-    whole = PACK.read_bytes()
     for name in (b"t.x<a::b,1>/-y", b".metadata_tx-1"):
         pack = tmp_path / "odd.pegapack"
-        pack.write_bytes(whole.replace(b"t.odd-name/1:x", name))
+        pack.write_bytes(renamed(b"t.odd-name/1:x", name))
         export(pack, "-o", tmp_path / "module.so", "--alias")
         assert name.decode() in names_in(tmp_path / "module.so")
         symbols = output_of("nm", "-D", "--defined-only", str(tmp_path / "module.so")).split()

@@ -338,21 +338,31 @@ void build_replace(parts *which, const char *from, const char *to) {
   which->manifest = (char *)text.data;
 }
 
-bytes build_file(const parts *which) {
+/* As the manifest has it, if it can be found there. */
+static unsigned kind_of(const parts *which, int index) {
+  static const unsigned kinds[4] = {FILE_CUBIN, FILE_PTX, FILE_DATA, FILE_CUBIN};
+  static const char key[] = "\"kind\":\"", letters[] = "cpdf";
+  const char *at = strstr(which->manifest, which->names[index]);
+  if (at != NULL) at = strstr(at, key);
+  const char *letter = at == NULL ? NULL : strchr(letters, at[sizeof key - 1]);
+  return letter == NULL || *letter == '\0' ? kinds[index] : (unsigned)(letter - letters);
+}
+
+bytes build_file_at(const parts *which, file_places *places) {
+  file_blob blobs[4];
   bytes file = {NULL, 0};
-  const size_t size = strlen(which->manifest);
-  bytes_append(&file, "PEGAPACK", 8);
-  append_number(&file, 1, 4);
-  append_number(&file, 0, 4);
-  append_number(&file, size, 8);
-  bytes_append(&file, which->manifest, size);
-  bytes_pad(&file, 64);
+  size_t size;
   for (int i = 0; i < 4; ++i) {
-    bytes_append(&file, which->blobs[i].data, which->blobs[i].size);
-    bytes_pad(&file, 64);
+    blobs[i] = (file_blob){which->blobs[i].data, which->blobs[i].size, kind_of(which, i)};
   }
+  unsigned char *made =
+      file_make(which->manifest, strlen(which->manifest), blobs, 4, &size, places);
+  bytes_append(&file, made, size);
+  free(made);
   return file;
 }
+
+bytes build_file(const parts *which) { return build_file_at(which, NULL); }
 
 void build_write(const char *path, const void *data, size_t size) {
   FILE *file = fopen(path, "wb");

@@ -7,6 +7,7 @@
 #define PEGA_TESTS_PACK_BUILD_H_
 
 #include "../core/support.h"
+#include "file.h"
 #include "pega/pack.h"
 
 /** Bytes on the heap. */
@@ -64,6 +65,8 @@ void build_replace(parts *which, const char *from, const char *to);
 
 /** The pack as one file. */
 bytes build_file(const parts *which);
+/** The same; `places` receives where what is. */
+bytes build_file_at(const parts *which, file_places *places);
 /** The pack as a folder, which must not be there. */
 void build_folder(const parts *which, const char *folder);
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "build.h"
+#include "pack/arena.h"
 #include "pack/description.h"
 
 static pega_pack *open_good(uint32_t flags) {
@@ -16,13 +17,26 @@ static pega_pack *open_good(uint32_t flags) {
   return pack;
 }
 
+static const pega_pack_function *described(pega_pack *pack, const char *name) {
+  pega_error error = PEGA_ERROR_INIT;
+  const pega_pack_function *function = NULL;
+  int32_t index;
+  EXPECT_OK(pega_pack_find(pack, name, &index, &error), &error);
+  EXPECT_OK(pega_pack_describe(pack, index, &function, &error), &error);
+  return function;
+}
+
 static void test_function(void **state) {
   (void)state;
   pega_pack *pack = open_good(0);
   pega_error error = PEGA_ERROR_INIT;
   assert_int_equal(pega_pack_num_functions(pack), 2);
-  const pega_pack_function *f = pega_pack_find(pack, "t.scale", &error);
-  assert_ptr_equal(f, pega_pack_function_at(pack, 0));
+  const pega_pack_function *f = described(pack, "t.scale");
+  assert_ptr_equal(f, described(pack, "t.scale"));
+  /* In the manifest's order. */
+  assert_int_equal(pega_pack_index(pack, "t.scale"), 0);
+  assert_int_equal(pega_pack_index(pack, "t.map"), 1);
+  assert_string_equal(pega_pack_function_name(pack, 1), "t.map");
   assert_string_equal(f->doc, "Scales.");
   assert_int_equal(f->signature.num_params, 6);
   assert_int_equal(f->signature.flags, 0);
@@ -38,7 +52,7 @@ static void test_function(void **state) {
   assert_int_equal(p[5].type, PEGA_TYPE_STREAM);
   assert_null(p[5].doc);
 
-  const pega_pack_function *map = pega_pack_find(pack, "t.map", &error);
+  const pega_pack_function *map = described(pack, "t.map");
   assert_int_equal(map->signature.flags, PEGA_SIGNATURE_SAME_DEVICE);
   p = map->signature.params;
   assert_int_equal(p[0].device_type, kDLCUDA);
@@ -50,11 +64,11 @@ static void test_function(void **state) {
   assert_string_equal(map->doc, "");
   assert_int_equal(map->num_golden, 0);
 
-  assert_null(pega_pack_find(pack, "t.scal", &error));
-  EXPECT_TEXT(pega_error_message(&error),
-              "no function 't.scal' among the 2 of pack 'tests'; the nearest is 't.scale'");
-  assert_int_equal(error.status, PEGA_ERROR_NOT_FOUND);
-  assert_null(pega_pack_find(pack, "zzzzzzzz", NULL));
+  int32_t index;
+  EXPECT_ERROR(pega_pack_find(pack, "t.scal", &index, &error), &error, PEGA_ERROR_NOT_FOUND,
+               "no function 't.scal' among the 2 of pack 'tests'; the nearest is 't.scale'");
+  assert_int_equal(pega_pack_find(pack, "zzzzzzzz", &index, NULL), PEGA_ERROR_NOT_FOUND);
+  assert_int_equal(pega_pack_index(pack, ""), -1);
   pega_error_clear(&error);
   pega_pack_release(pack);
 }
@@ -63,7 +77,7 @@ static void test_variant(void **state) {
   (void)state;
   pega_pack *pack = open_good(PEGA_PACK_ALLOW_PTX);
   assert_int_equal(pega_pack_flags(pack), PEGA_PACK_ALLOW_PTX);
-  const pega_pack_function *f = pega_pack_find(pack, "t.scale", NULL);
+  const pega_pack_function *f = described(pack, "t.scale");
   assert_int_equal(f->num_variants, 2);
   const pega_kernel_variant *v = &f->variants[0];
   assert_string_equal(v->target.name, "sm_90a");
@@ -105,7 +119,7 @@ static void test_variant(void **state) {
   assert_int_equal(v->global_scratch.size, 0);
   assert_int_equal(v->global_scratch.alignment, 1);
 
-  v = &pega_pack_find(pack, "t.map", NULL)->variants[0];
+  v = &described(pack, "t.map")->variants[0];
   assert_int_equal(v->params[0].argument, 0);
   assert_int_equal(v->params[0].size, 128);
   const pega_tensor_encoding *e = v->params[0].encoding;
@@ -121,7 +135,7 @@ static void test_variant(void **state) {
 static void test_golden(void **state) {
   (void)state;
   pega_pack *pack = open_good(0);
-  const pega_pack_function *f = pega_pack_find(pack, "t.scale", NULL);
+  const pega_pack_function *f = described(pack, "t.scale");
   assert_int_equal(f->num_golden, 1);
   const pega_golden *golden = &f->golden[0];
   assert_string_equal(golden->name, "three");
@@ -159,7 +173,7 @@ static void test_signature_makes_a_function(void **state) {
   (void)state;
   pega_pack *pack = open_good(0);
   for (int32_t i = 0; i < pega_pack_num_functions(pack); ++i) {
-    const pega_pack_function *f = pega_pack_function_at(pack, i);
+    const pega_pack_function *f = described(pack, pega_pack_function_name(pack, (size_t)i));
     pega_error error = PEGA_ERROR_INIT;
     pega_function_options options = PEGA_FUNCTION_OPTIONS_INIT;
     pega_function *function = NULL;
@@ -241,14 +255,14 @@ static void test_ptx_ranks(void **state) {
   (void)state;
   char reason[200];
   pega_pack *pack = open_good(0);
-  const pega_kernel_variant *v = pega_pack_find(pack, "t.scale", NULL)->variants;
+  const pega_kernel_variant *v = described(pack, "t.scale")->variants;
   assert_int_equal(pega_variant_rank(pack, &v[1], 90, reason, sizeof reason), 0);
   EXPECT_TEXT(reason, "it is PTX for sm_80");
   EXPECT_TEXT(reason, "PEGA_PACK_ALLOW_PTX");
   assert_true(pega_variant_rank(pack, &v[0], 90, reason, sizeof reason) > 0);
   pega_pack_release(pack);
   pack = open_good(PEGA_PACK_ALLOW_PTX);
-  v = pega_pack_find(pack, "t.scale", NULL)->variants;
+  v = described(pack, "t.scale")->variants;
   const int ptx = pega_variant_rank(pack, &v[1], 120, reason, sizeof reason);
   assert_true(ptx > 0);
   EXPECT_TEXT(reason, "PTX for sm_80 can be compiled for compute capability 12.0");
@@ -265,7 +279,7 @@ static void test_blob_bytes(void **state) {
   pega_error error = PEGA_ERROR_INIT;
   const void *found = NULL, *again = NULL;
   size_t size = 0;
-  const pega_pack_function *f = pega_pack_find(pack, "t.scale", NULL);
+  const pega_pack_function *f = described(pack, "t.scale");
   EXPECT_OK(pega_pack_variant_bytes(pack, f, &f->variants[0], &found, &size, &error), &error);
   EXPECT_OK(pega_pack_blob_bytes(pack, 0, &again, &size, &error), &error);
   assert_ptr_equal(found, again);
@@ -277,12 +291,38 @@ static void test_blob_bytes(void **state) {
   pega_pack_release(pack);
 }
 
+/* What is given back is zeroed when it is given out again, as all of an arena's memory. */
+static void test_arena(void **state) {
+  (void)state;
+  pega_arena arena = {NULL};
+  unsigned char *first = pega_arena_alloc(&arena, 1, 16);
+  memset(first, 1, 16);
+  const pega_arena_mark mark = pega_arena_here(&arena);
+  unsigned char *before = NULL;
+  for (int i = 0; i < 3; ++i) {
+    unsigned char *again = pega_arena_alloc(&arena, 1, 100);
+    if (i > 0) assert_ptr_equal(again, before);
+    before = again;
+    for (int k = 0; k < 100; ++k) assert_int_equal(again[k], 0);
+    memset(again, 1, 100);
+    assert_non_null(pega_arena_alloc(&arena, 1, 1 << 20)); /* a piece of its own */
+    pega_arena_undo(&arena, mark);
+  }
+  assert_int_equal(first[15], 1);
+  pega_arena_free(&arena);
+  const pega_arena_mark nothing = pega_arena_here(&arena);
+  assert_non_null(pega_arena_alloc(&arena, 1, 1));
+  pega_arena_undo(&arena, nothing);
+  assert_null(arena.chunks);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_function),     cmocka_unit_test(test_variant),
       cmocka_unit_test(test_golden),       cmocka_unit_test(test_signature_makes_a_function),
       cmocka_unit_test(test_target_names), cmocka_unit_test(test_target_ranks),
-      cmocka_unit_test(test_ptx_ranks),    cmocka_unit_test(test_blob_bytes),
+      cmocka_unit_test(test_arena),        cmocka_unit_test(test_ptx_ranks),
+      cmocka_unit_test(test_blob_bytes),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -262,6 +262,7 @@ static void test_strange_arguments(void **state) {
       {"n", 0, pega_value_uint(UINT64_MAX), "argument 0 is past int64"},
       {"n", 0, pega_value_none(), "argument 0 is no integer"},
       {"p", 2, pega_value_uint(UINT64_MAX), "argument 2 is no address below 2^63"},
+      {"p", 2, pega_value_pointer((void *)UINTPTR_MAX), "argument 2 is no address below 2^63"},
       {"p", 2, pega_value_none(), NULL},
       {"u", 4, pega_value_none(), NULL},
       {"U", 4, pega_value_none(), "argument 4 is no tensor"},

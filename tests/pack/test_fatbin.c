@@ -108,9 +108,8 @@ static void test_bytes(void **state) {
   const void *found;
   size_t size;
   EXPECT_OK(build_open(&file, 0, &pack, &error), &error);
-  pega_pack_function *function =
-      (pega_pack_function *)(uintptr_t)pega_pack_find(pack, "t.scale", &error);
-  assert_non_null(function);
+  const pega_pack_function *function;
+  EXPECT_OK(pega_pack_describe(pack, pega_pack_index(pack, "t.scale"), &function, &error), &error);
   EXPECT_OK(pega_pack_variant_bytes(pack, function, &function->variants[0], &found, &size, &error),
             &error);
   assert_true(size >= k.size && size < k.size + 8);
@@ -235,14 +234,20 @@ static void test_manifest(void **state) {
   build_replace(&made, "'target':'sm_90a',", "'target':'sm_90a','ptx':true,");
   bytes file = build_file(&made);
   pega_pack *pack;
-  EXPECT_ERROR(build_open(&file, 0, &pack, &error), &error, PEGA_ERROR_FORMAT,
+  const pega_pack_function *function;
+  EXPECT_OK(build_open(&file, 0, &pack, &error), &error);
+  EXPECT_ERROR(pega_pack_describe(pack, 0, &function, &error), &error, PEGA_ERROR_FORMAT,
                "only a blob of kind fatbin has this");
+  pega_pack_release(pack);
   bytes_free(&file);
   build_free(&made);
   made = build_parts();
   build_replace(&made, "'kind':'data'", "'kind':'fatbin'");
   file = build_file(&made);
-  EXPECT_ERROR(build_open(&file, 0, &pack, &error), &error, PEGA_ERROR_FORMAT, "expected data");
+  EXPECT_OK(build_open(&file, 0, &pack, &error), &error);
+  EXPECT_ERROR(pega_pack_describe(pack, 0, &function, &error), &error, PEGA_ERROR_FORMAT,
+               "expected data");
+  pega_pack_release(pack);
   bytes_free(&file);
   build_free(&made);
 }

@@ -167,24 +167,22 @@ static void test_wrong_file_is_not_read(void **state) {
     pega_status status;
     const char *text;
   } cases[] = {
-      {"PEGAPICK\1\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0", PEGA_ERROR_FORMAT,
-       "does not begin with PEGAPACK"},
-      {"PEGAPACK\2\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0", PEGA_ERROR_VERSION, "container version 2"},
-      {"PEGAPACK\1\0\0\0\1\0\0\0\1\0\0\0\0\0\0\0", PEGA_ERROR_FORMAT, "bytes 12 to 15"},
-      {"PEGAPACK\1\0\0\0\0\0\0\0\1\0\0\2\0\0\0\0", PEGA_ERROR_RANGE,
-       "a manifest of 33554433 bytes"},
+      {"PEGAPICK\2\0\0\0\1\0\0\0", PEGA_ERROR_FORMAT, "does not begin with PEGAPACK"},
+      {"PEGAPACK\1\0\0\0\1\0\0\0", PEGA_ERROR_VERSION, "container version 1"},
+      {"PEGAPACK\2\0\0\0\1\0\x80\0", PEGA_ERROR_RANGE, "an index of 8388609 bytes"},
+      {"PEGAPACK\2\0\0\0\0\0\1\0", PEGA_ERROR_FORMAT, "its index has not the SHA-256"},
   };
   build_remove(pack_path);
   const long before = most_memory();
   for (int32_t i = 0; i < COUNT(cases); ++i) {
-    build_write(pack_path, cases[i].header, 24);
+    build_write(pack_path, cases[i].header, 16);
     assert_int_equal(truncate(pack_path, (off_t)1 << 29), 0);
     expect_open_error(cases[i].status, cases[i].text, "/pack: ");
   }
-  /* The manifest does not fit into the file: nor is that file read. */
-  build_write(pack_path, "PEGAPACK\1\0\0\0\0\0\0\0\0\0\0\2\0\0\0\0", 24);
-  assert_int_equal(truncate(pack_path, (off_t)32 << 20), 0);
-  expect_open_error(PEGA_ERROR_FORMAT, "cut off: it has 33554432 bytes, and the manifest ends", "");
+  /* The index does not fit into the file: nor is that file read. */
+  build_write(pack_path, "PEGAPACK\2\0\0\0\0\0\x80\0", 16);
+  assert_int_equal(truncate(pack_path, (off_t)8 << 20), 0);
+  expect_open_error(PEGA_ERROR_FORMAT, "cut off: it has 8388608 bytes, and the index ends", "");
   assert_true(most_memory() - before < 16 << 10);
 }
 
@@ -231,6 +229,84 @@ static void test_changed_after_opening(void **state) {
   bytes_free(&changed);
 }
 
+static void expect_verify_error(pega_pack *pack, const char *text) {
+  pega_error error = PEGA_ERROR_INIT;
+  EXPECT_ERROR(pega_pack_verify(pack, &error), &error, PEGA_ERROR_FORMAT, pack_path, text);
+  pega_error_clear(&error);
+}
+
+/* Of a file the index is read when it is opened, the rest later, from the file that was opened. */
+static void test_file_changed_after_opening(void **state) {
+  (void)state;
+  pega_error error = PEGA_ERROR_INIT;
+  pega_pack *pack = NULL;
+  pega_value variants = pega_value_none();
+  file_places places;
+  bytes file = build_file_at(&good, &places);
+  build_remove(pack_path);
+  build_write(pack_path, file.data, file.size);
+  EXPECT_OK(build_open_path(pack_path, &pack, &error), &error);
+  file.data[places.functions[0] + 5] ^= 1;
+  build_write(pack_path, file.data, file.size);
+  EXPECT_ERROR(pega_pack_explain(pack, "t.scale", "sm_90", &variants, &error), &error,
+               PEGA_ERROR_FORMAT, pack_path, "manifest: function 't.scale': its SHA-256 is not");
+  EXPECT_OK(pega_pack_explain(pack, "t.map", "sm_90", &variants, &error), &error);
+  pega_value_release(&variants);
+  expect_verify_error(pack, "manifest: its SHA-256 is not the index's");
+  /* Shorter: nothing is read past its end. */
+  assert_int_equal(truncate(pack_path, (off_t)places.functions[0]), 0);
+  EXPECT_ERROR(pega_pack_explain(pack, "t.scale", "sm_90", &variants, &error), &error,
+               PEGA_ERROR_FORMAT, "it shrank since it was opened with");
+  expect_verify_error(pack, "; open the pack again when nobody writes to it");
+  /* Right again, and then it is: an error was none for good. */
+  file.data[places.functions[0] + 5] ^= 1;
+  file.data[places.blobs + 9] ^= 1;
+  build_write(pack_path, file.data, file.size);
+  EXPECT_OK(pega_pack_explain(pack, "t.scale", "sm_90", &variants, &error), &error);
+  pega_value_release(&variants);
+  expect_verify_error(pack, good.names[0]);
+  file.data[places.blobs + 9] ^= 1;
+  assert_true(places.blobs > places.manifest + places.manifest_size);
+  file.data[places.blobs - 1] = 1;
+  build_write(pack_path, file.data, file.size);
+  expect_verify_error(pack, "is padding: expected 0, got 1");
+  file.data[places.blobs - 1] = 0;
+  build_write(pack_path, file.data, file.size);
+  /* Another in its place is another. */
+  assert_int_equal(rename(pack_path, other), 0);
+  build_write(pack_path, "nothing", 7);
+  EXPECT_OK(pega_pack_verify(pack, &error), &error);
+  pega_pack_release(pack);
+  bytes_free(&file);
+}
+
+/* The file stays open, and is not handed to programs that this one starts. */
+static void test_file_is_closed_on_exec(void **state) {
+  (void)state;
+  pega_pack *pack = NULL;
+  bytes file = build_file(&good);
+  struct stat wanted, found;
+  int held = 0;
+  build_remove(pack_path);
+  build_write(pack_path, file.data, file.size);
+  assert_int_equal(build_open_path(pack_path, &pack, NULL), PEGA_OK);
+  assert_int_equal(stat(pack_path, &wanted), 0);
+  for (int fd = 0; fd < 1024; ++fd) {
+    if (fstat(fd, &found) != 0 || found.st_ino != wanted.st_ino || found.st_dev != wanted.st_dev) {
+      continue;
+    }
+    ++held;
+    assert_int_equal(fcntl(fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+  }
+  assert_int_equal(held, 1);
+  pega_pack_release(pack);
+  for (int fd = 0; fd < 1024; ++fd) {
+    assert_false(fstat(fd, &found) == 0 && found.st_ino == wanted.st_ino &&
+                 found.st_dev == wanted.st_dev);
+  }
+  bytes_free(&file);
+}
+
 /* A file that changes its size all the time: each try is right or refused, never half. */
 static _Atomic int stop;
 
@@ -259,10 +335,12 @@ static void open_while_it_changes(const char *path, size_t size) {
   for (int i = 0; i < 2000; ++i) {
     pega_error error = PEGA_ERROR_INIT;
     pega_pack *pack = NULL;
-    if (build_open_path(pack_path, &pack, &error) != PEGA_OK) {
+    pega_status status = build_open_path(pack_path, &pack, &error);
+    if (status == PEGA_OK) status = pega_pack_verify(pack, &error);
+    if (status != PEGA_OK) {
       assert_int_equal(error.status, PEGA_ERROR_FORMAT);
-      shrank += strstr(pega_error_message(&error), "it shrank while it was read") != NULL;
-      grew += strstr(pega_error_message(&error), "it grew while it was read") != NULL;
+      shrank += strstr(pega_error_message(&error), "it shrank since it was opened") != NULL;
+      grew += strstr(pega_error_message(&error), "it grew since it was opened") != NULL;
     }
     pega_pack_release(pack);
     pega_error_clear(&error);
@@ -284,7 +362,7 @@ static void test_shorter_than_it_says(void **state) {
     return;
   }
   EXPECT_ERROR(build_open_path(path, &pack, &error), &error, PEGA_ERROR_FORMAT, path,
-               "it shrank while it was read");
+               "it shrank since it was opened");
   pega_error_clear(&error);
 }
 
@@ -337,6 +415,8 @@ int main(void) {
       FOLDER_TEST(test_wrong_file_is_not_read),
       FOLDER_TEST(test_short_files),
       FOLDER_TEST(test_changed_after_opening),
+      FOLDER_TEST(test_file_changed_after_opening),
+      FOLDER_TEST(test_file_is_closed_on_exec),
       FOLDER_TEST(test_shorter_than_it_says),
       FOLDER_TEST(test_size_changes_while_reading),
       FOLDER_TEST(test_descriptors),

@@ -8,7 +8,6 @@ import copy
 import hashlib
 import json
 import pathlib
-import struct
 import subprocess
 import sys
 import tempfile
@@ -179,21 +178,15 @@ def changed(path, value):
     return manifest
 
 
-def pack(manifest):
-    def padded(data):
-        return data + bytes(-len(data) % 64)
-
-    text = json.dumps(manifest).encode()
-    header = b"PEGAPACK" + struct.pack("<IIQ", 1, 0, len(text))
-    return padded(header + text) + padded(CODE) + padded(DATA)
-
-
 def read(program, manifests):
     with tempfile.TemporaryDirectory() as folder:
         files = []
         for i, manifest in enumerate(manifests):
             files.append(pathlib.Path(folder) / str(i))
-            files[-1].write_bytes(pack(manifest))
+            (files[-1] / "blobs").mkdir(parents=True)
+            (files[-1] / "manifest.json").write_text(json.dumps(manifest))
+            for name, content in ((CODE_NAME, CODE), (DATA_NAME, DATA)):
+                (files[-1] / "blobs" / name).write_bytes(content)
         out = subprocess.run([program, *map(str, files)], check=True, capture_output=True, text=True)
     lines = out.stdout.splitlines()
     assert len(lines) == len(manifests), out.stdout

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -16,7 +17,12 @@ from typing import Any
 from .errors import BuildError
 
 MAGIC = b"PEGAPACK"
+_VERSION = 2
+_KINDS = ["cubin", "ptx", "data", "fatbin"]
+_FUNCTIONS = b'"functions":['
 _ALIGNMENT = 64
+_LARGEST_MANIFEST = {"file": 512 << 20, "folder": 32 << 20}
+_LARGEST_PIECE = 32 << 20  # a function in a file's manifest
 _LARGEST = 2**53 - 1  # what every reader of JSON keeps exactly
 _BLOB_NAME = re.compile(r"[0-9a-f]{64}")
 
@@ -35,17 +41,52 @@ def _refuse_large(value: Any, where: str) -> None:
         )
 
 
-def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
-    """The one spelling of a manifest: keys sorted, no blanks, ASCII."""
-    _refuse_large(manifest, "")
+def _spell(value: Any) -> bytes:
     return json.dumps(
-        manifest, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
     ).encode("ascii")
 
 
+def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
+    """The one spelling of a manifest: keys sorted, no blanks, ASCII."""
+    _refuse_large(manifest, "")
+    return _spell(manifest)
+
+
+def _refuse_more(what: str, size: int, most: int) -> None:
+    if size > most:
+        raise BuildError(f"{what} has {size} bytes: at most {most} are allowed; make several packs")
+
+
+def _index(manifest: bytes) -> bytes:
+    """What is read of the file form when it is opened; docs/packs.md says what is where."""
+    told = json.loads(manifest)
+    functions = [_spell(function) for function in told["functions"]]
+    _refuse_more("the manifest of a file", len(manifest), _LARGEST_MANIFEST["file"])
+    for function, text in zip(told["functions"], functions):
+        _refuse_more(f"function '{function['name']}'", len(text), _LARGEST_PIECE)
+    # The key stands once: in a text its quotes would be escaped.
+    begin = manifest.index(_FUNCTIONS) + len(_FUNCTIONS)
+    assert manifest.startswith(b",".join(functions) + b"]", begin)
+    out = bytearray(struct.pack("<Q", len(manifest)) + hashlib.sha256(manifest).digest())
+    out += struct.pack(
+        "<IIII", len(told["blobs"]), len(functions), begin, told["schema_version"]
+    )
+    for blob in told["blobs"]:
+        out += bytes.fromhex(blob["sha256"])
+        out += struct.pack("<QI", blob["size"], _KINDS.index(blob["kind"]))
+    for text in functions:
+        out += hashlib.sha256(text).digest() + struct.pack("<I", len(text))
+    for name in [told["name"]] + [function["name"] for function in told["functions"]]:
+        out += name.encode() + b"\0"
+    return bytes(out)
+
+
 def pack_bytes(manifest: bytes, order: list[str], blobs: Mapping[str, bytes]) -> bytes:
-    """The file form; `order` is the manifest's order of blobs."""
-    out = bytearray(MAGIC + struct.pack("<IIQ", 1, 0, len(manifest)) + manifest)
+    """The file form of what manifest_bytes() spells; `order` is the manifest's order of blobs."""
+    index = _index(manifest)
+    out = bytearray(MAGIC + struct.pack("<II", _VERSION, len(index)))
+    out += hashlib.sha256(index).digest() + index + manifest
     out.extend(bytes(-len(out) % _ALIGNMENT))
     for name in order:
         out.extend(blobs[name])
@@ -81,6 +122,9 @@ def write_folder(path: Path, manifest: bytes, blobs: Mapping[str, bytes]) -> boo
 
     What is there is replaced: check_targets() says what may be.
     """
+    _refuse_more(
+        "the manifest of a folder", len(manifest), _LARGEST_MANIFEST["folder"]
+    )  # a file may be larger
     try:
         if _holds(path, manifest, blobs):
             return False

@@ -132,8 +132,9 @@ class Options:
 class Kernel:
     """A kernel, compiled once for each of its targets: one variant of the function for each.
 
-    `grid` counts programs, as tl.program_id() does. `options_for` and `constexprs_for` change
-    single fields for single targets: {"sm_80": {"num_warps": 4}}.
+    `function` is Triton's, @triton.jit or @gluon.jit. `grid` counts programs, as tl.program_id()
+    does. `options_for` and `constexprs_for` change single fields for single targets:
+    {"sm_80": {"num_warps": 4}}.
     """
 
     source: str  # beside the declaration

@@ -127,6 +127,7 @@ def _compile(job: Job) -> Compiled | Failed:
     import triton.language as tl
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
+    from triton.experimental.gluon._runtime import GluonASTSource
 
     module, imports = _load(job.source)
     fn = getattr(module, job.function, None)
@@ -159,8 +160,10 @@ def _compile(job: Job) -> Compiled | Failed:
             constexprs[name] = tl.str_to_ty(value.name, None)
     signature = {name: job.signature.get(name, "constexpr") for name in fn.arg_names}
     attrs = {(fn.arg_names.index(name),): [["tt.divisibility", 16]] for name in job.divisible_by_16}
+    # Gluon, Triton's language of explicit layouts, is the same compiler behind another beginning.
+    source = GluonASTSource if fn.is_gluon() else ASTSource
     kernel = triton.compile(
-        ASTSource(fn, signature, constexprs, attrs),
+        source(fn, signature, constexprs, attrs),
         target=GPUTarget("cuda", job.compute_capability, 32),
         options=dict(job.options),
     )
