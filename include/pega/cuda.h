@@ -13,7 +13,8 @@
  * stream). A call of a function that is not
  * prepared prepares it, except while the stream captures: then the call is refused with
  * PEGA_ERROR_UNAVAILABLE, and the capture stays valid. What is prepared stays loaded until
- * pega_cuda_close(), so that no launch or graph can lose it.
+ * pega_cuda_close(), so that no launch or graph can lose it, and a function stays prepared as long as
+ * its pack lives: one that was given back and is got again is prepared still.
  *
  * ## Contexts
  * A device's primary context is retained when the device is first used. Preparing and calling happen in
@@ -110,7 +111,8 @@ typedef struct pega_device_health_info {
   int32_t code;         /**< first sticky CUresult, 0 while the device is well */
   char code_name[64];   /**< "CUDA_ERROR_ILLEGAL_ADDRESS", "" while well */
   char failed[256];     /**< function whose call met it first, "" while well */
-  char last_good[256];  /**< function that was last launched without an error, "" for none */
+  char last_good[256];  /**< function that this thread, or if it has launched none another one, last
+                             launched without an error; "" for none. Some threads share theirs. */
 } pega_device_health_info;
 
 /**
@@ -163,6 +165,86 @@ typedef struct pega_cuda_allocator {
  */
 PEGA_API pega_status pega_cuda_set_allocator(const pega_cuda_allocator *allocator,
                                              pega_error *error);
+
+/* ------------------------------------------------------------------------------------- plans -- */
+
+/**
+ * \brief A call whose arguments are bound: its launches, ready, with the places where pointers go.
+ *
+ * For callers that make the same call again and again on other memory: a plan is called with
+ * pointers and a stream alone. It is immutable, and any number of threads may call it at once; it
+ * is counted. It holds the function, and is good until pega_cuda_close(): what that unloads a plan
+ * would launch, so that calling it is then PEGA_ERROR_UNAVAILABLE. docs/plans.md shows one.
+ */
+typedef struct pega_plan pega_plan;
+
+/**
+ * \brief Makes a plan of a call.
+ *
+ * Checks the arguments as pega_function_call() does, prepares what is not prepared, and finds out
+ * what the call would launch, launching nothing. Takes as long as some dozens of calls. The context
+ * is that of such a call: the current one if it belongs to the device, else the device's primary
+ * one; the plan stays with it. A call on pointers with no context current has its device from its
+ * stream, or asks the driver (cuPointerGetAttribute) whose the first pointer is, which must be
+ * memory then.
+ *
+ * Each pointer or tensor argument that is not NULL or None (or empty with no memory) becomes a
+ * pointer of the plan, in the arguments' order; the stream is given to each call. All else stays as
+ * it is here: numbers, sizes, strides, types, what is NULL, which kernels are launched.
+ *
+ * \param function A function of a pack, or a built-in one for CUDA. Retained.
+ * \param args Borrowed for the call alone. Memory is never read, and need not be there where a
+ *        context is current; it must be aligned as that of later calls.
+ * \param out Returns owned; give back with pega_plan_release().
+ * \return What the check or the call returned. PEGA_ERROR_UNSUPPORTED, with the reason, for what
+ *        cannot be a plan: a function that runs elsewhere than on a GPU or is not launched by this
+ *        library (foreign functions, provided implementations); a call that takes workspace or
+ *        scratch memory from the stream's pool or the allocator (give a workspace) or reads values
+ *        ('check'); a kernel that takes a tensor descriptor from the host; launches that depend on
+ *        an address in another way than by its being NULL or aligned (docs/plans.md lists what
+ *        expressions of packs may do with one); more than 8 launches, or a kernel of more than 64
+ *        parameters or 512 bytes of them. PEGA_ERROR_OUT_OF_MEMORY.
+ */
+PEGA_API pega_status pega_plan_create(pega_function *function, const pega_value *args,
+                                      int32_t num_args, pega_plan **out, pega_error *error);
+
+/**
+ * \brief Launches a plan on other memory. No lock, no allocation, and of the driver the current
+ *        context and the launches alone (another context than the plan's is pushed and popped, and
+ *        one that others made is looked at).
+ *
+ * \param pointers As many as pega_plan_num_pointers(), NULL only for none: addresses of the
+ *        device, of a tensor that of its first element (data + byte_offset). Borrowed for the call
+ *        alone. Of each it is checked that it is not NULL and aligned to
+ *        pega_plan_pointer_alignment(), and
+ *        *nothing else*: that memory is large enough, on the device, and that what is written
+ *        overlaps nothing that it must not, is the caller's to know.
+ * \param stream CUstream of the plan's context; NULL is its default stream. Also of functions on
+ *        tensors: the thread's current stream is not asked for.
+ * \param error Written on failure alone.
+ * \return PEGA_ERROR_INVALID_ARGUMENT for no plan, no `pointers`, and pointers that change during
+ *         the call; PEGA_ERROR_RANGE for a NULL pointer, PEGA_ERROR_LAYOUT for one that is not
+ *         aligned,
+ *         PEGA_ERROR_UNAVAILABLE after pega_cuda_close(), for a context that was destroyed and in a
+ *         child of fork, PEGA_ERROR_DRIVER as a call. Nothing was launched then, unless the text
+ *         tells how many launches were queued before one failed.
+ */
+PEGA_API pega_status pega_plan_call(const pega_plan *plan, void *const *pointers, void *stream,
+                                    pega_error *error);
+
+/** \brief Adds a reference and returns the plan. Takes NULL. */
+PEGA_API pega_plan *pega_plan_retain(pega_plan *plan);
+/** \brief Gives back a reference. Takes NULL. What was launched runs on. */
+PEGA_API void pega_plan_release(pega_plan *plan);
+
+/** \brief Kernels that a call launches; 0 for a call with nothing to do, and for NULL. */
+PEGA_API int32_t pega_plan_num_launches(const pega_plan *plan);
+/** \brief Pointers that a call takes; 0 for NULL. */
+PEGA_API int32_t pega_plan_num_pointers(const pega_plan *plan);
+/** \brief Index of the argument that a pointer stands for; -1 for no such pointer. */
+PEGA_API int32_t pega_plan_pointer_argument(const pega_plan *plan, int32_t index);
+/** \brief Bytes, a power of two, that a pointer has to be a multiple of; 0 for no such pointer. */
+PEGA_API size_t pega_plan_pointer_alignment(const pega_plan *plan, int32_t index);
 
 #ifdef __cplusplus
 } /* extern "C" */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "core/options.h"
+#include "core/text.h"
 
 enum { kClusterDriver = 11080 }; /* the first that knows of clusters */
 
@@ -17,7 +18,7 @@ typedef struct interned_name {
   struct interned_name *next;
   char text[];
 } interned_name;
-static interned_name *names; /* under devices_mutex */
+static interned_name *names[256]; /* by hash, under devices_mutex */
 
 /* Asks the driver for what a device is. */
 static pega_status ask(const pega_cuda_driver *driver, const char *where, int32_t ordinal,
@@ -145,7 +146,9 @@ pega_status pega_cuda_devices_release(const pega_cuda_driver *driver, pega_error
       }
     }
     atomic_store_explicit(&device->sticky, 0, memory_order_release);
-    atomic_store_explicit(&device->last_good, NULL, memory_order_relaxed);
+    for (int k = 0; k < kGoodPlaces; ++k) {
+      atomic_store_explicit(&device->good[k].name, NULL, memory_order_relaxed);
+    }
   }
   pega_cuda_unlock(&devices_mutex);
   return status;
@@ -215,10 +218,13 @@ pega_status pega_cuda_enter_device(const char *where, int32_t ordinal,
     status = pega_cuda_device_get(*driver, where, ordinal, device, error);
   }
   if (status != PEGA_OK) return status;
-  if ((*driver)->cuCtxGetCurrent(&context) != kCudaSuccess || context == NULL ||
-      (*driver)->cuCtxGetDevice(&handle) != kCudaSuccess || handle != (*device)->handle) {
-    status = pega_cuda_device_primary(*driver, where, *device, &context, error);
+  if ((*driver)->cuCtxGetCurrent(&context) == kCudaSuccess && context != NULL &&
+      (context == atomic_load_explicit(&(*device)->primary, memory_order_acquire) ||
+       ((*driver)->cuCtxGetDevice(&handle) == kCudaSuccess && handle == (*device)->handle))) {
+    *guard = (pega_cuda_guard){context, false};
+    return PEGA_OK;
   }
+  status = pega_cuda_device_primary(*driver, where, *device, &context, error);
   return status == PEGA_OK ? pega_cuda_enter(*driver, where, context, guard, error) : status;
 }
 
@@ -232,11 +238,21 @@ void pega_cuda_note_result(pega_cuda_device *device, CUresult result, const char
   pega_cuda_unlock(&devices_mutex);
 }
 
+/* This thread's, or, where it has none, another's; NULL for none. */
+static const char *last_good(const pega_cuda_device *device) {
+  const unsigned own = pega_cuda_good_place();
+  const char *name = NULL;
+  for (unsigned k = 0; k < kGoodPlaces && name == NULL; ++k) {
+    name = atomic_load_explicit(&device->good[(own + k) % kGoodPlaces].name, memory_order_relaxed);
+  }
+  return name;
+}
+
 pega_status pega_cuda_refuse_sticky(const char *where, const pega_cuda_device *device,
                                     pega_error *error) {
   char text[256];
   CUresult code = atomic_load_explicit(&device->sticky, memory_order_acquire);
-  const char *good = atomic_load_explicit(&device->last_good, memory_order_relaxed);
+  const char *good = last_good(device);
   pega_error_set(
       error, PEGA_ERROR_DRIVER, NULL,
       "%s: nothing was launched: cuda:%" PRId32
@@ -250,16 +266,17 @@ pega_status pega_cuda_refuse_sticky(const char *where, const pega_cuda_device *d
 }
 
 const char *pega_cuda_intern(const char *name) {
+  interned_name **first = &names[pega_text_hash(name) % (sizeof names / sizeof *names)];
   pega_cuda_lock(&devices_mutex);
-  interned_name *at = names;
+  interned_name *at = *first;
   while (at != NULL && strcmp(at->text, name) != 0) at = at->next;
   if (at == NULL) {
     size_t size = strlen(name) + 1;
     at = malloc(sizeof *at + size);
     if (at != NULL) {
       memcpy(at->text, name, size);
-      at->next = names;
-      names = at;
+      at->next = *first;
+      *first = at;
     }
   }
   pega_cuda_unlock(&devices_mutex);
@@ -336,7 +353,7 @@ pega_status pega_device_health(DLDevice device, pega_device_health_info *out, pe
     snprintf(info.code_name, sizeof info.code_name, "%s", name);
     snprintf(info.failed, sizeof info.failed, "%s", known_device->failed);
   }
-  const char *good = atomic_load_explicit(&known_device->last_good, memory_order_relaxed);
+  const char *good = last_good(known_device);
   if (good != NULL) snprintf(info.last_good, sizeof info.last_good, "%s", good);
   *out = info;
   return PEGA_OK;

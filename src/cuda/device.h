@@ -7,7 +7,13 @@
 
 #include "driver.h"
 
-enum { kMaxDevices = 64 };
+enum { kMaxDevices = 64, kGoodPlaces = 16 };
+
+/* What was launched last without an error. Threads mostly have different ones, each on a line of its own: many
+ * that launch different functions would else write one line at every launch. */
+typedef struct pega_cuda_good {
+  _Alignas(64) _Atomic(const char *) name; /* interned */
+} pega_cuda_good;
 
 typedef struct pega_cuda_device {
   int32_t ordinal;
@@ -20,8 +26,7 @@ typedef struct pega_cuda_device {
   _Atomic(CUcontext) primary; /* retained; NULL until first used and after pega_cuda_close() */
   _Atomic int sticky;         /* first sticky CUresult, 0 while well; read by every launch */
   char failed[256];           /* which function met it; written before `sticky` */
-  /* On a line of its own: launches of many threads write it, though only when it changes. */
-  _Alignas(64) _Atomic(const char *) last_good; /* an interned name */
+  pega_cuda_good good[kGoodPlaces]; /* of pega_cuda_good_place() */
 } pega_cuda_device;
 
 /* The device of an ordinal, its attributes asked for once. `where` begins error texts. */
@@ -67,9 +72,14 @@ static inline bool pega_cuda_is_sticky(const pega_cuda_device *device) {
   return __builtin_expect(atomic_load_explicit(&device->sticky, memory_order_acquire) != 0, 0);
 }
 
+static inline unsigned pega_cuda_good_place(void) {
+  return (unsigned)((uint64_t)pthread_self() * UINT64_C(0x9e3779b97f4a7c15) >> 60);
+}
+
 static inline void pega_cuda_note_good(pega_cuda_device *device, const char *interned_name) {
-  if (atomic_load_explicit(&device->last_good, memory_order_relaxed) != interned_name) {
-    atomic_store_explicit(&device->last_good, interned_name, memory_order_relaxed);
+  pega_cuda_good *good = &device->good[pega_cuda_good_place()];
+  if (atomic_load_explicit(&good->name, memory_order_relaxed) != interned_name) {
+    atomic_store_explicit(&good->name, interned_name, memory_order_relaxed);
   }
 }
 

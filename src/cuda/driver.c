@@ -26,14 +26,14 @@ static pega_cuda_mutex open_mutex = PEGA_CUDA_MUTEX_INIT;
 static pega_cuda_driver table; /* written before `driver` is set, then never again */
 _Atomic(const pega_cuda_driver *) pega_cuda_opened_driver;
 static atomic_bool started; /* cuInit was called, and has not failed */
-atomic_bool pega_cuda_fork_seen;
+atomic_uint pega_cuda_attention;
 static atomic_bool watches_fork;
 static _Atomic(pega_cuda_mutex *) mutexes; /* all that were ever locked */
 
 /* In the child. A driver that was never started can be started there. */
 static void note_fork(void) {
   if (atomic_load_explicit(&started, memory_order_relaxed)) {
-    atomic_store_explicit(&pega_cuda_fork_seen, true, memory_order_relaxed);
+    atomic_fetch_or_explicit(&pega_cuda_attention, kForkSeen, memory_order_relaxed);
   }
   pega_cuda_mutex *at = atomic_load_explicit(&mutexes, memory_order_acquire);
   for (; at != NULL; at = at->next) pthread_mutex_init(&at->mutex, NULL);
@@ -220,6 +220,32 @@ static pega_status open_locked(const pega_cuda_driver_options *options, pega_err
   table = opened;
   atomic_store_explicit(&pega_cuda_opened_driver, &table, memory_order_release);
   return PEGA_OK;
+}
+
+#ifdef PEGA_MODULE
+const pega_cuda_driver *pega_cuda_driver_look(void) { return NULL; }
+#else
+static _Thread_local const pega_cuda_driver *own_table;
+
+const pega_cuda_driver *pega_cuda_driver_look(void) {
+  if (pega_cuda_forked()) return NULL;
+  return own_table != NULL ? own_table
+                           : atomic_load_explicit(&pega_cuda_opened_driver, memory_order_acquire);
+}
+
+void pega_cuda_driver_use(const pega_cuda_driver *own) {
+  own_table = own;
+  if (own != NULL) {
+    atomic_fetch_add_explicit(&pega_cuda_attention, 1, memory_order_relaxed);
+  } else {
+    atomic_fetch_sub_explicit(&pega_cuda_attention, 1, memory_order_relaxed);
+  }
+}
+#endif
+
+pega_status pega_cuda_refuse_recording(const char *where, const char *why, pega_error *error) {
+  return pega_error_set(error, PEGA_ERROR_UNSUPPORTED, NULL,
+                        "%s: no plan can be made of this call: %s", where, why);
 }
 
 static pega_status refuse_fork(pega_error *error) {

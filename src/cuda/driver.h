@@ -11,18 +11,35 @@
 
 /* What driver.c keeps, seen here so that a launch finds the driver without a call. */
 extern _Atomic(const pega_cuda_driver *) pega_cuda_opened_driver;
-extern atomic_bool pega_cuda_fork_seen;
+/* What makes a launch look twice, 0 nearly always: kForkSeen, and how many threads have a table of
+ * their own. */
+extern atomic_uint pega_cuda_attention;
+enum { kForkSeen = 1 << 30 };
 
 /* Whether this process is a child, made by fork, of the one that opened the driver. */
 static inline bool pega_cuda_forked(void) {
-  return __builtin_expect(atomic_load_explicit(&pega_cuda_fork_seen, memory_order_relaxed), 0);
+  const unsigned attention = atomic_load_explicit(&pega_cuda_attention, memory_order_relaxed);
+  return __builtin_expect((attention & kForkSeen) != 0, 0);
 }
 
 /* The driver if it is open, else NULL: opens nothing. */
+const pega_cuda_driver *pega_cuda_driver_look(void);
 static inline const pega_cuda_driver *pega_cuda_driver_opened(void) {
-  return pega_cuda_forked() ? NULL
-                            : atomic_load_explicit(&pega_cuda_opened_driver, memory_order_acquire);
+  if (__builtin_expect(atomic_load_explicit(&pega_cuda_attention, memory_order_relaxed) != 0, 0)) {
+    return pega_cuda_driver_look();
+  }
+  return atomic_load_explicit(&pega_cuda_opened_driver, memory_order_acquire);
 }
+
+/* From now on the calling thread is given `own` for the driver; NULL: the driver itself again. */
+void pega_cuda_driver_use(const pega_cuda_driver *own);
+/* Whether a table is a thread's own one: it records launches, whose addresses are no memory. */
+static inline bool pega_cuda_records(const pega_cuda_driver *driver) {
+  return __builtin_expect(
+      driver != atomic_load_explicit(&pega_cuda_opened_driver, memory_order_relaxed), 0);
+}
+/* PEGA_ERROR_UNSUPPORTED for what cannot be recorded. */
+pega_status pega_cuda_refuse_recording(const char *where, const char *why, pega_error *error);
 
 /* The driver, opened and initialised on the first call; the same table from then on. A failure is
  * tried again by the next call. In a child of fork PEGA_ERROR_UNAVAILABLE. No lock once it is open. */

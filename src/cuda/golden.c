@@ -286,9 +286,11 @@ static pega_status run_case(golden_run *run, pega_error *error) {
 
 /* --- the pack --- */
 
-static pega_status run_function(golden_run *run, const pega_pack_function *function,
-                                int64_t *num_cases, pega_error *error) {
-  pega_status status = pega_kernel_get(run->pack, function, &run->kernel, error);
+static pega_status run_function(golden_run *run, int32_t index, int64_t *num_cases,
+                                pega_error *error) {
+  const pega_pack_function *function;
+  pega_status status = pega_pack_describe(run->pack, index, &function, error);
+  if (status == PEGA_OK) status = pega_kernel_get(run->pack, function, &run->kernel, error);
   if (status != PEGA_OK) return status;
   for (int32_t i = 0; i < function->num_golden; ++i) {
     run->golden = &function->golden[i];
@@ -305,8 +307,7 @@ static pega_status run_all(golden_run *run, pega_error *error) {
   pega_status status = PEGA_OK;
   int64_t num_cases = 0;
   for (int32_t i = 0; i < pega_pack_num_functions(run->pack); ++i) {
-    pega_status ran = run_function(run, pega_pack_function_at(run->pack, i), &num_cases,
-                                   status == PEGA_OK ? error : NULL);
+    pega_status ran = run_function(run, i, &num_cases, status == PEGA_OK ? error : NULL);
     if (status == PEGA_OK) status = ran;
     if (pega_cuda_is_sticky(run->device)) break;
   }

@@ -9,9 +9,14 @@
 #include "core/text.h"
 #include "module.h"
 
-/* Guards the list of kernels, every list of prepared ones (read without it), and modules. */
+/* Guards the lists of kernels, every list of prepared ones (read without it), and modules. */
 static pega_cuda_mutex kernels_mutex = PEGA_CUDA_MUTEX_INIT;
-static pega_kernel *kernels;
+static pega_kernel *kernels[1024]; /* by description */
+atomic_uint pega_cuda_closings;
+
+static pega_kernel **bucket_of(const pega_pack_function *function) {
+  return &kernels[(uintptr_t)function / sizeof *function % (sizeof kernels / sizeof *kernels)];
+}
 
 /* --- one kernel for each function of a pack --- */
 
@@ -31,6 +36,29 @@ static void find_arguments(pega_kernel *kernel) {
   }
 }
 
+static void forget_prepared(pega_kernel *kernel) {
+  pega_prepared *at = atomic_exchange_explicit(&kernel->prepared, NULL, memory_order_acq_rel);
+  while (at != NULL) {
+    pega_prepared *gone = at;
+    at = gone->next;
+    free(gone);
+  }
+}
+
+/* At the end of a pack: the first of its kernels. */
+static void free_kernels(void *first) {
+  pega_cuda_lock(&kernels_mutex);
+  for (pega_kernel *kernel = first, *sibling; kernel != NULL; kernel = sibling) {
+    pega_kernel **at = bucket_of(kernel->function);
+    while (*at != kernel) at = &(*at)->next;
+    *at = kernel->next;
+    sibling = kernel->sibling;
+    forget_prepared(kernel);
+    free(kernel);
+  }
+  pega_cuda_unlock(&kernels_mutex);
+}
+
 pega_status pega_kernel_get(pega_pack *pack, const pega_pack_function *function, pega_kernel **out,
                             pega_error *error) {
   const char *name = pega_cuda_intern(function->name);
@@ -41,56 +69,41 @@ pega_status pega_kernel_get(pega_pack *pack, const pega_pack_function *function,
                           function->name);
   }
   pega_cuda_lock(&kernels_mutex);
-  pega_kernel *at = kernels;
+  pega_kernel **first = bucket_of(function);
+  pega_kernel *at = *first;
   while (at != NULL && at->function != function) at = at->next;
   if (at == NULL) {
+    void **kept = pega_pack_keep(pack, free_kernels);
     at = made;
-    at->pack = pega_pack_retain(pack);
+    at->pack = pack;
     at->function = function;
     at->name = name;
     find_arguments(at);
     atomic_init(&at->prepared, NULL);
-    at->next = kernels;
-    kernels = at;
+    at->next = *first;
+    *first = at;
+    at->sibling = *kept;
+    *kept = at;
     made = NULL;
   }
-  ++at->uses;
   pega_cuda_unlock(&kernels_mutex);
   free(made);
+  pega_pack_retain(pack);
   *out = at;
   return PEGA_OK;
 }
 
-static void forget_prepared(pega_kernel *kernel) {
-  pega_prepared *at = atomic_exchange_explicit(&kernel->prepared, NULL, memory_order_acq_rel);
-  while (at != NULL) {
-    pega_prepared *gone = at;
-    at = gone->next;
-    free(gone);
-  }
-}
-
-void pega_kernel_release(pega_kernel *kernel) {
-  pega_cuda_lock(&kernels_mutex);
-  bool last = --kernel->uses == 0;
-  if (last) {
-    pega_kernel **at = &kernels;
-    while (*at != kernel) at = &(*at)->next;
-    *at = kernel->next;
-  }
-  pega_cuda_unlock(&kernels_mutex);
-  if (!last) return;
-  forget_prepared(kernel);
-  pega_pack_release(kernel->pack);
-  free(kernel);
-}
+void pega_kernel_release(pega_kernel *kernel) { pega_pack_release(kernel->pack); }
 
 pega_status pega_cuda_close(pega_error *error) {
   /* Never opened: nothing to do. In a child of fork what there is belongs to the parent. */
   const pega_cuda_driver *driver = pega_cuda_driver_opened();
   if (driver == NULL) return PEGA_OK;
   pega_cuda_lock(&kernels_mutex);
-  for (pega_kernel *at = kernels; at != NULL; at = at->next) forget_prepared(at);
+  atomic_fetch_add_explicit(&pega_cuda_closings, 1, memory_order_relaxed);
+  for (size_t i = 0; i < sizeof kernels / sizeof *kernels; ++i) {
+    for (pega_kernel *at = kernels[i]; at != NULL; at = at->next) forget_prepared(at);
+  }
   pega_status status = pega_modules_unload(driver, error);
   pega_cuda_unlock(&kernels_mutex);
   return status == PEGA_OK ? pega_cuda_devices_release(driver, error) : status;
@@ -440,7 +453,7 @@ static pega_status prepare_current(attempt *try, pega_error *error) {
     pega_cuda_note_result(try->prepared->device, result, try->kernel->name);
     return pega_cuda_fail(try->where, "cuThreadExchangeStreamCaptureMode", result, NULL, error);
   }
-  const pega_module *mark = pega_module_mark();
+  const uint64_t mark = pega_module_mark();
   pega_status status = load_variants(try, error);
   /* Unloading would end a capture just as well. */
   if (status != PEGA_OK) pega_module_undo(try->driver, mark);

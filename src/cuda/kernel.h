@@ -62,23 +62,27 @@ typedef struct pega_prepared {
   pega_prepared_variant variants[];
 } pega_prepared;
 
-/* One for each function of a pack, shared by all who got it. */
+/* One for each function of a pack, shared by all who got it. The pack keeps it, and with it what was
+ * prepared, as long as it lives. */
 typedef struct pega_kernel {
-  pega_pack *pack; /* a reference */
+  pega_pack *pack;
   const pega_pack_function *function;
   const char *name;    /* interned */
   int32_t stream_arg;  /* index of the stream parameter, -1: the current stream */
   int32_t tensor_arg;  /* first tensor parameter, a required one if any; -1: on pointers */
   int32_t pointer_arg; /* first pointer parameter, -1 for none */
   _Atomic(pega_prepared *) prepared;
-  int32_t uses; /* the rest: under the kernels' lock */
-  struct pega_kernel *next;
+  struct pega_kernel *next;    /* under the kernels' lock, as the next */
+  struct pega_kernel *sibling; /* of the same pack */
 } pega_kernel;
 
-/* The kernel of a pack's function; counts a use, which pega_kernel_release() takes back. */
+/* The kernel of a pack's function, with a reference to the pack, which pega_kernel_release() gives back. */
 pega_status pega_kernel_get(pega_pack *pack, const pega_pack_function *function, pega_kernel **out,
                             pega_error *error);
 void pega_kernel_release(pega_kernel *kernel);
+
+/* The kernel that a function of a pack is; NULL for any other function. Borrowed. */
+pega_kernel *pega_kernel_of(const pega_function *function);
 
 /* Prepares in the device's primary context, or, where `context` is not NULL, in that one, which
  * belongs to the device. Takes its lock; finds what another thread has prepared. */
@@ -100,6 +104,19 @@ pega_status pega_kernel_launch(pega_kernel *kernel, const pega_value *args, pega
 /* The same for a kernel on pointers whose device is known; -1 where it is not. `given` may be NULL. */
 pega_status pega_kernel_launch_on(pega_kernel *kernel, const pega_value *args, int32_t ordinal,
                                   const pega_given_scratch *given, pega_error *error);
+
+/* What the launches of a table that records answer. */
+enum { kLaunchRecorded = -1 };
+
+/* Tells of a launch that the driver refused; `entry` is how it was called. */
+pega_status pega_launch_failed(pega_cuda_device *device, const char *name, const char *entry,
+                               CUresult result, pega_error *error);
+/* The same of one that others of its call, `launched` of them, went before; `error` tells of it. */
+pega_status pega_launch_failed_midway(const char *function, int launched, pega_status status,
+                                      pega_error *error);
+
+/* Counts pega_cuda_close() where there was something to close: what was prepared before is gone. */
+extern atomic_uint pega_cuda_closings;
 
 /* Makes sure that kernels can be launched on the stream: prepares what is not, or refuses where it is
  * being captured. For calls of several launches, before the first. */

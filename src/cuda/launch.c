@@ -5,6 +5,7 @@
 
 #include "argument.h"
 #include "core/hot.h"
+#include "plan.h"
 #include "scratch.h"
 
 enum { kGivenScratchAlignment = 256 };
@@ -123,16 +124,9 @@ static pega_status prepare_current(launch *call, pega_cuda_device *device, CUcon
   return pega_kernel_prepare(call->kernel, call->driver, device, context, &call->prepared, error);
 }
 
-/* Whether a context that others made is still the one that was prepared. */
-static bool same_context(const pega_cuda_driver *driver, const pega_prepared *prepared) {
-  unsigned long long id = 0;
-  return driver->cuCtxGetId(prepared->context, &id) == kCudaSuccess && id == prepared->context_id;
-}
-
 static const pega_prepared *find_in(const launch *call, CUcontext context) {
   const pega_prepared *at = atomic_load_explicit(&call->kernel->prepared, memory_order_acquire);
-  while (at != NULL &&
-         (at->context != context || !(at->primary || same_context(call->driver, at)))) {
+  while (at != NULL && (at->context != context || !pega_prepared_is_there(call->driver, at))) {
     at = at->next;
   }
   return at;
@@ -197,7 +191,7 @@ static inline const pega_prepared *find(const launch *call, CUcontext current, i
   if (current != NULL) {
     for (const pega_prepared *at = first; at != NULL; at = at->next) {
       if (at->context == current && (ordinal < 0 || at->device->ordinal == ordinal) &&
-          (at->primary || same_context(call->driver, at))) {
+          pega_prepared_is_there(call->driver, at)) {
         return at;
       }
     }
@@ -321,6 +315,47 @@ static const char *hint(CUresult result) {
   }
 }
 
+__attribute__((cold)) pega_status pega_launch_failed(pega_cuda_device *device, const char *name,
+                                                     const char *entry, CUresult result,
+                                                     pega_error *error) {
+  pega_cuda_note_result(device, result, name);
+  return pega_cuda_fail(name, entry, result, hint(result), error);
+}
+
+__attribute__((cold)) pega_status pega_launch_failed_midway(const char *function, int launched,
+                                                            pega_status status, pega_error *error) {
+  if (error == NULL || launched == 0) return status;
+  pega_error why;
+  pega_error_init(&why);
+  pega_error_copy(error, &why);
+  pega_error_set(
+      error, status, NULL,
+      "%s: %d launches of this call were queued before one failed: what it writes and a capture that "
+      "it is in are not to be used: %s",
+      function, launched, pega_error_message(&why));
+  error->code = why.code;
+  pega_error_clear(&why);
+  return status;
+}
+
+/* What was not launched: recorded, or refused. */
+__attribute__((cold, noinline)) static pega_status not_launched(
+    const launch *call, const pega_prepared_variant *chosen, const unsigned grid[3],
+    const pega_param_block *block, CUresult result, pega_error *error) {
+#ifndef PEGA_MODULE
+  if (result == kLaunchRecorded) {
+    return pega_plan_record(call->driver, call->kernel->name, call->prepared, chosen, grid,
+                            block->addresses, error);
+  }
+#else
+  (void)grid;
+  (void)block;
+#endif
+  return pega_launch_failed(call->prepared->device, call->kernel->name,
+                            chosen->num_attributes == 0 ? "cuLaunchKernel" : "cuLaunchKernelEx",
+                            result, error);
+}
+
 static inline pega_status submit(const launch *call, const pega_prepared_variant *chosen,
                                  const unsigned grid[3], pega_param_block *block,
                                  pega_error *error) {
@@ -347,9 +382,7 @@ static inline pega_status submit(const launch *call, const pega_prepared_variant
                                       (void **)(uintptr_t)block->addresses, NULL);
   }
   if (__builtin_expect(result != kCudaSuccess, 0)) {
-    return driver_failed(call, call->prepared->device,
-                         chosen->num_attributes == 0 ? "cuLaunchKernel" : "cuLaunchKernelEx",
-                         result, hint(result), error);
+    return not_launched(call, chosen, grid, block, result, error);
   }
   pega_cuda_note_good(call->prepared->device, call->kernel->name);
   return PEGA_OK;

@@ -4,7 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static pega_module *modules; /* newest first; under the kernels' lock */
+/* By their blobs' digests, of each list the newest first; under the kernels' lock. */
+enum { kModuleLists = 1024 };
+static pega_module *modules[kModuleLists];
+static uint64_t newest; /* how many were ever loaded */
 
 /* PTX is compiled by the driver, whose log is the best account of a failure. */
 static CUresult load_ptx(const pega_cuda_driver *driver, CUmodule *out, const void *text, char *log,
@@ -24,7 +27,10 @@ pega_status pega_module_load(const pega_cuda_driver *driver, const char *where, 
   pega_status status =
       pega_pack_variant_bytes(kernel->pack, kernel->function, variant, &bytes, &size, error);
   if (status != PEGA_OK) return status;
-  for (pega_module *at = modules; at != NULL; at = at->next) {
+  uint32_t begin;
+  memcpy(&begin, blob->sha256, sizeof begin);
+  pega_module **list = &modules[begin % kModuleLists];
+  for (pega_module *at = *list; at != NULL; at = at->next) {
     if (at->context == in->context && at->context_id == in->context_id &&
         memcmp(at->sha256, blob->sha256, sizeof at->sha256) == 0 && at->ptx == variant->ptx &&
         strcmp(at->target.name, variant->target.name) == 0) {
@@ -61,24 +67,27 @@ pega_status pega_module_load(const pega_cuda_driver *driver, const char *where, 
   memcpy(made->sha256, blob->sha256, sizeof made->sha256);
   made->target = variant->target;
   made->ptx = ptx;
-  made->next = modules;
-  modules = made;
+  made->number = ++newest;
+  made->next = *list;
+  *list = made;
   *out = made->handle;
   return PEGA_OK;
 }
 
-const pega_module *pega_module_mark(void) { return modules; }
+uint64_t pega_module_mark(void) { return newest; }
 
-void pega_module_undo(const pega_cuda_driver *driver, const pega_module *mark) {
-  pega_module **at = &modules;
-  while (*at != mark) {
-    pega_module *gone = *at;
-    /* What cannot be unloaded is still loaded: the next attempt or pega_cuda_close() finds it. */
-    if (driver->cuModuleUnload(gone->handle) != kCudaSuccess) {
-      at = &gone->next;
-    } else {
-      *at = gone->next;
-      free(gone);
+void pega_module_undo(const pega_cuda_driver *driver, uint64_t mark) {
+  for (int i = 0; i < kModuleLists && newest != mark; ++i) {
+    pega_module **at = &modules[i];
+    while (*at != NULL && (*at)->number > mark) {
+      pega_module *gone = *at;
+      /* What cannot be unloaded is still loaded: the next attempt or pega_cuda_close() finds it. */
+      if (driver->cuModuleUnload(gone->handle) != kCudaSuccess) {
+        at = &gone->next;
+      } else {
+        *at = gone->next;
+        free(gone);
+      }
     }
   }
 }
@@ -119,16 +128,18 @@ static pega_status unload(const pega_cuda_driver *driver, pega_module *module, p
 
 pega_status pega_modules_unload(const pega_cuda_driver *driver, pega_error *error) {
   pega_status status = PEGA_OK;
-  pega_module **at = &modules;
-  while (*at != NULL) {
-    pega_module *module = *at;
-    pega_status unloaded = unload(driver, module, status == PEGA_OK ? error : NULL);
-    if (unloaded == PEGA_OK) {
-      *at = module->next;
-      free(module);
-    } else {
-      at = &module->next;
-      if (status == PEGA_OK) status = unloaded;
+  for (int i = 0; i < kModuleLists; ++i) {
+    pega_module **at = &modules[i];
+    while (*at != NULL) {
+      pega_module *module = *at;
+      pega_status unloaded = unload(driver, module, status == PEGA_OK ? error : NULL);
+      if (unloaded == PEGA_OK) {
+        *at = module->next;
+        free(module);
+      } else {
+        at = &module->next;
+        if (status == PEGA_OK) status = unloaded;
+      }
     }
   }
   return status;

@@ -7,6 +7,7 @@
 
 typedef struct pega_module {
   struct pega_module *next;
+  uint64_t number; /* greater than that of all before it */
   pega_cuda_device *device;
   CUcontext context;
   unsigned long long context_id;
@@ -23,9 +24,9 @@ pega_status pega_module_load(const pega_cuda_driver *driver, const char *where, 
                              const pega_kernel_variant *variant, const pega_prepared *in,
                              CUmodule *out, pega_error *error);
 
-/* The newest module; modules newer than `mark` are unloaded again. Their context is current. */
-const pega_module *pega_module_mark(void);
-void pega_module_undo(const pega_cuda_driver *driver, const pega_module *mark);
+/* Modules that are loaded after a mark was taken are unloaded again. Their context is current. */
+uint64_t pega_module_mark(void);
+void pega_module_undo(const pega_cuda_driver *driver, uint64_t mark);
 
 /* Unloads every module, each in its own context; those of contexts that are gone went with them. The
  * first failure. */

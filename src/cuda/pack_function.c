@@ -6,6 +6,7 @@
 
 #include "core/function.h"
 #include "core/hot.h"
+#include "core/registry.h"
 #include "kernel.h"
 #include "slot.h"
 
@@ -20,16 +21,26 @@ static pega_status prepare_kernel(void *self, DLDevice device, pega_error *error
   return pega_kernel_prepare_here((pega_kernel *)self, device, error);
 }
 
-static void release_kernel(void *self) { pega_kernel_release((pega_kernel *)self); }
+pega_kernel *pega_kernel_of(const pega_function *function) {
+  return (pega_kernel *)pega_function_self(function, call_kernel);
+}
+
+/* The end of a function: the pack hears of it before its memory goes. */
+static void release_kernel(void *self) {
+  pega_kernel *kernel = self;
+  pega_pack_set_made(kernel->pack, pega_pack_index(kernel->pack, kernel->function->name), NULL);
+  pega_kernel_release(kernel);
+}
 
 static pega_status bad_argument(const char *function, const char *what, pega_error *error) {
   return pega_error_set(error, PEGA_ERROR_INVALID_ARGUMENT, NULL, "%s: %s is NULL", function, what);
 }
 
-static pega_status create(pega_pack *pack, const pega_pack_function *described, pega_function **out,
-                          pega_error *error) {
+static pega_status create(pega_pack *pack, int32_t index, pega_function **out, pega_error *error) {
+  const pega_pack_function *described;
   pega_kernel *kernel;
-  pega_status status = pega_kernel_get(pack, described, &kernel, error);
+  pega_status status = pega_pack_describe(pack, index, &described, error);
+  if (status == PEGA_OK) status = pega_kernel_get(pack, described, &kernel, error);
   if (status != PEGA_OK) return status;
   pega_function_options options = PEGA_FUNCTION_OPTIONS_INIT;
   options.name = described->name;
@@ -47,6 +58,17 @@ static pega_status create(pega_pack *pack, const pega_pack_function *described, 
     return status;
   }
   pega_function_set_prepare(*out, prepare_kernel);
+  pega_function *own = *out;
+  *out = pega_pack_set_made(pack, index, own);
+  if (*out != own) pega_function_release(own); /* another thread was first */
+  return PEGA_OK;
+}
+
+/* The function of an index: the one that somebody has, or a new one. */
+static pega_status get(void *pack, int32_t index, pega_function **out, pega_error *error) {
+  pega_function *made = pega_pack_made(pack, index);
+  if (made == NULL) return create(pack, index, out, error);
+  *out = made;
   return PEGA_OK;
 }
 
@@ -59,8 +81,9 @@ pega_status pega_pack_get(pega_pack *pack, const char *name, pega_function **out
                                        : "out",
                         error);
   }
-  const pega_pack_function *described = pega_pack_find(pack, name, error);
-  return described == NULL ? PEGA_ERROR_NOT_FOUND : create(pack, described, out, error);
+  int32_t index;
+  pega_status status = pega_pack_find(pack, name, &index, error);
+  return status == PEGA_OK ? get(pack, index, out, error) : status;
 }
 
 pega_status pega_function_prepare(pega_function *function, DLDevice device, pega_error *error) {
@@ -76,103 +99,110 @@ pega_status pega_function_prepare(pega_function *function, DLDevice device, pega
 
 /* --- register --- */
 
-/* A function on its way into the registry, or a kernel on its way into a slot. */
-typedef struct registration {
-  pega_function *function; /* NULL for a slot */
-  pega_function *before;   /* what had the name in the registry */
+/* A kernel on its way into a slot. */
+typedef struct filling {
   pega_kernel_slot *slot;
-  pega_kernel *kernel;
+  pega_kernel *kernel; /* NULL once it is there */
+} filling;
+
+/* What pega_pack_register() works on. */
+typedef struct registration {
+  pega_pack *pack;
+  uint32_t flags;
+  int32_t *functions; /* indices of those that go into the registry */
+  int32_t num_functions;
+  filling *fillings;
+  int32_t num_fillings;
 } registration;
 
-static pega_status taken(const char *name, pega_error *error) {
+static pega_status check_empty(const registration *self, const pega_kernel_slot *slot,
+                               pega_error *error) {
+  if ((self->flags & PEGA_REGISTER_OVERRIDE) != 0 ||
+      atomic_load_explicit(&slot->kernel, memory_order_relaxed) == NULL) {
+    return PEGA_OK;
+  }
   return pega_error_set(error, PEGA_ERROR_ALREADY_EXISTS, NULL,
                         "pega_pack_register: '%s' has a kernel already; PEGA_REGISTER_OVERRIDE "
                         "replaces it",
-                        name);
+                        slot->name);
 }
 
-/* Makes what is to be registered; nobody sees it yet. */
-static pega_status make_registration(pega_pack *pack, const pega_pack_function *described,
-                                     uint32_t flags, registration *out, pega_error *error) {
-  out->slot = pega_builtin_kernel_slot(described->name);
-  if (out->slot == NULL) return create(pack, described, &out->function, error);
-  pega_status status = pega_kernel_slot_check(out->slot, described, error);
-  if (status != PEGA_OK) return status;
-  if ((flags & PEGA_REGISTER_OVERRIDE) == 0 &&
-      atomic_load_explicit(&out->slot->kernel, memory_order_acquire) != NULL) {
-    return taken(described->name, error);
+/* Makes what goes into slots; nobody sees it yet. */
+static pega_status make_registration(registration *self, pega_error *error) {
+  const pega_pack_function *described;
+  const int32_t count = pega_pack_num_functions(self->pack);
+  for (int32_t i = 0; i < count; ++i) {
+    pega_kernel_slot *slot =
+        pega_builtin_kernel_slot(pega_pack_function_name(self->pack, (size_t)i));
+    if (slot == NULL) {
+      self->functions[self->num_functions++] = i;
+      continue;
+    }
+    filling *at = &self->fillings[self->num_fillings++];
+    at->slot = slot;
+    pega_status status = pega_pack_describe(self->pack, i, &described, error);
+    if (status == PEGA_OK) status = pega_kernel_slot_check(slot, described, error);
+    if (status == PEGA_OK) status = check_empty(self, slot, error);
+    if (status == PEGA_OK) {
+      status = pega_kernel_get(self->pack, described, &at->kernel, error);
+    }
+    if (status != PEGA_OK) return status;
   }
-  return pega_kernel_get(pack, described, &out->kernel, error);
-}
-
-static pega_status add_function(registration *at, uint32_t flags, pega_error *error) {
-  pega_status status = PEGA_OK;
-  if ((flags & PEGA_REGISTER_OVERRIDE) != 0) {
-    status = pega_registry_get(pega_function_name(at->function), &at->before, NULL);
-    if (status != PEGA_OK) at->before = NULL;
-  }
-  return pega_registry_add(at->function, flags, error);
-}
-
-static void remove_function(const registration *at) {
-  if (at->before != NULL) {
-    pega_registry_add(at->before, PEGA_REGISTER_OVERRIDE, NULL);
-  } else {
-    pega_registry_remove(pega_function_name(at->function), NULL);
-  }
-}
-
-static pega_status fill_slot(registration *at, uint32_t flags, pega_error *error) {
-  pega_kernel *expected = NULL;
-  if ((flags & PEGA_REGISTER_OVERRIDE) != 0) {
-    /* What was there stays: a call may be using it. Its use is never given back. */
-    atomic_store_explicit(&at->slot->kernel, at->kernel, memory_order_release);
-  } else if (!atomic_compare_exchange_strong(&at->slot->kernel, &expected, at->kernel)) {
-    return taken(at->slot->name, error);
-  }
-  at->kernel = NULL;
   return PEGA_OK;
 }
 
-/* Functions first, slots last: what went into a slot may be in use at once and stays. */
-static pega_status publish(registration *items, int32_t count, uint32_t flags, pega_error *error) {
+/* Slots, when nothing else can fail any more: what went into one may be in use at once and stays. So all
+ * are looked at once more before the first is filled. */
+static pega_status fill_slots(void *user, pega_error *error) {
+  const registration *self = user;
   pega_status status = PEGA_OK;
-  int32_t added = 0;
-  for (; added < count && status == PEGA_OK; ++added) {
-    if (items[added].function != NULL) status = add_function(&items[added], flags, error);
+  pega_cuda_lock(&pega_kernel_slots_mutex);
+  for (int32_t i = 0; i < self->num_fillings && status == PEGA_OK; ++i) {
+    status = check_empty(self, self->fillings[i].slot, error);
   }
-  if (status != PEGA_OK) --added; /* the one that failed */
-  for (int32_t i = 0; i < count && status == PEGA_OK; ++i) {
-    if (items[i].slot != NULL) status = fill_slot(&items[i], flags, error);
+  for (int32_t i = 0; i < self->num_fillings && status == PEGA_OK; ++i) {
+    filling *at = &self->fillings[i];
+    /* What was there stays: a call may be using it. Its use is never given back. */
+    atomic_store_explicit(&at->slot->kernel, at->kernel, memory_order_release);
+    at->kernel = NULL;
   }
-  for (int32_t i = 0; i < added && status != PEGA_OK; ++i) {
-    if (items[i].function != NULL) remove_function(&items[i]);
-  }
+  pega_cuda_unlock(&pega_kernel_slots_mutex);
   return status;
 }
 
+static const char *name_of(const void *pack, int32_t index) {
+  return pega_pack_function_name(pack, (size_t)index);
+}
+
+static void retain_pack(void *pack) { pega_pack_retain(pack); }
+
+static void release_pack(void *pack) { pega_pack_release(pack); }
+
 pega_status pega_pack_register(pega_pack *pack, uint32_t flags, pega_error *error) {
+  static const pega_function_source source = {name_of, get, retain_pack, release_pack};
   if (pack == NULL) return bad_argument("pega_pack_register", "pack", error);
   if ((flags & ~PEGA_REGISTER_OVERRIDE) != 0) {
     return pega_error_set(error, PEGA_ERROR_INVALID_ARGUMENT, NULL,
                           "pega_pack_register: unknown flags 0x%" PRIx32, flags);
   }
-  const int32_t count = pega_pack_num_functions(pack);
-  registration *items = calloc((size_t)count + 1, sizeof *items);
-  if (items == NULL) {
-    return pega_error_set(error, PEGA_ERROR_OUT_OF_MEMORY, NULL, "pega_pack_register: no memory");
-  }
+  const size_t count = (size_t)pega_pack_num_functions(pack);
+  registration self = {pack, flags, NULL, 0, NULL, 0};
+  self.functions = calloc(count + 1, sizeof *self.functions);
+  self.fillings = calloc(count + 1, sizeof *self.fillings);
   pega_status status = PEGA_OK;
-  for (int32_t i = 0; i < count && status == PEGA_OK; ++i) {
-    status = make_registration(pack, pega_pack_function_at(pack, i), flags, &items[i], error);
+  if (self.functions == NULL || self.fillings == NULL) {
+    status = pega_error_set(error, PEGA_ERROR_OUT_OF_MEMORY, NULL, "pega_pack_register: no memory");
   }
-  if (status == PEGA_OK) status = publish(items, count, flags, error);
-  for (int32_t i = 0; i < count; ++i) {
-    pega_function_release(items[i].function);
-    pega_function_release(items[i].before);
-    if (items[i].kernel != NULL) pega_kernel_release(items[i].kernel);
+  if (status == PEGA_OK) status = make_registration(&self, error);
+  if (status == PEGA_OK) {
+    status = pega_registry_add_source(&source, pack, self.functions, self.num_functions, flags,
+                                      fill_slots, &self, error);
   }
-  free(items);
+  for (int32_t i = 0; i < self.num_fillings; ++i) {
+    if (self.fillings[i].kernel != NULL) pega_kernel_release(self.fillings[i].kernel);
+  }
+  free(self.functions);
+  free(self.fillings);
   return status;
 }
 
@@ -223,10 +253,11 @@ pega_status pega_pack_explain(pega_pack *pack, const char *name, const char *tar
                                          : "out",
                         error);
   }
-  const pega_pack_function *function = pega_pack_find(pack, name, error);
-  if (function == NULL) return PEGA_ERROR_NOT_FOUND;
-  int32_t capability = 0;
-  pega_status status = read_target(target, &capability, error);
+  const pega_pack_function *function;
+  int32_t index, capability = 0;
+  pega_status status = pega_pack_find(pack, name, &index, error);
+  if (status == PEGA_OK) status = pega_pack_describe(pack, index, &function, error);
+  if (status == PEGA_OK) status = read_target(target, &capability, error);
   if (status != PEGA_OK) return status;
   char reason[512];
   const pega_kernel_variant *best = NULL;

@@ -44,6 +44,15 @@ pega_status pega_scratch_allocate(const char *name, const pega_cuda_driver *driv
   out->address = NULL;
   out->allocator = NULL;
   if (size == 0) return PEGA_OK;
+#ifndef PEGA_MODULE
+  if (pega_cuda_records(driver)) {
+    return pega_cuda_refuse_recording(
+        name,
+        "it takes memory from the stream's pool or the allocator, and what a plan works on is given: "
+        "give a 'workspace' where the function takes one",
+        error);
+  }
+#endif
   const pega_cuda_allocator *allocator =
       atomic_load_explicit(&given_allocator, memory_order_acquire);
   if (allocator != NULL) {

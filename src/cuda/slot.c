@@ -8,6 +8,7 @@
 #include "kernel.h"
 
 static pega_cuda_mutex fill_mutex = PEGA_CUDA_MUTEX_INIT;
+pega_cuda_mutex pega_kernel_slots_mutex = PEGA_CUDA_MUTEX_INIT;
 
 #ifdef PEGA_EMBEDDED_PACK
 /* The pack that the library was built with. */
@@ -137,17 +138,22 @@ static pega_status take(pega_kernel_slot *slot, const pega_pack_options *options
   pega_pack *pack;
   pega_status status = pega_pack_open(options, &pack, error);
   if (status != PEGA_OK) return status;
-  const pega_pack_function *function = pega_pack_find(pack, slot->name, NULL);
-  if (function == NULL) {
+  const int32_t index = pega_pack_index(pack, slot->name);
+  if (index < 0) {
     status = PEGA_ERROR_NOT_FOUND;
   } else {
+    const pega_pack_function *function;
     pega_kernel *kernel;
-    status = pega_kernel_slot_check(slot, function, error);
+    status = pega_pack_describe(pack, index, &function, error);
+    if (status == PEGA_OK) status = pega_kernel_slot_check(slot, function, error);
     if (status == PEGA_OK) status = pega_kernel_get(pack, function, &kernel, error);
-    pega_kernel *none = NULL;
-    /* What pega_pack_register() put there meanwhile goes first. */
-    if (status == PEGA_OK && !atomic_compare_exchange_strong(&slot->kernel, &none, kernel)) {
-      pega_kernel_release(kernel);
+    if (status == PEGA_OK) {
+      pega_cuda_lock(&pega_kernel_slots_mutex);
+      /* What pega_pack_register() put there meanwhile goes first. */
+      const bool empty = atomic_load_explicit(&slot->kernel, memory_order_relaxed) == NULL;
+      if (empty) atomic_store_explicit(&slot->kernel, kernel, memory_order_release);
+      pega_cuda_unlock(&pega_kernel_slots_mutex);
+      if (!empty) pega_kernel_release(kernel);
     }
   }
   pega_pack_release(pack);
@@ -165,7 +171,8 @@ static pega_status take_from_path(pega_kernel_slot *slot, const char *list, pega
       }
       pega_pack_options options = PEGA_PACK_OPTIONS_INIT;
       options.path = path;
-      pega_error failure = PEGA_ERROR_INIT;
+      pega_error failure;
+      pega_error_init(&failure);
       pega_status status = take(slot, &options, &failure);
       if (status != PEGA_OK && failure.status != PEGA_OK) {
         pega_error_set(error, status, NULL, "PEGA_PACK_PATH names a pack that cannot be used: %s",
@@ -216,7 +223,8 @@ PEGA_HOT pega_status pega_kernel_slot_get(pega_kernel_slot *slot, pega_kernel **
   pega_cuda_lock(&fill_mutex);
   pega_status status = PEGA_OK;
   if (atomic_load_explicit(&slot->kernel, memory_order_relaxed) == NULL) {
-    pega_error failure = PEGA_ERROR_INIT;
+    pega_error failure;
+    pega_error_init(&failure);
     status = fill(slot, &failure);
     if (status != PEGA_OK && error != NULL) {
       pega_error_copy(&failure, error);
@@ -230,7 +238,8 @@ PEGA_HOT pega_status pega_kernel_slot_get(pega_kernel_slot *slot, pega_kernel **
 
 pega_status pega_kernel_slot_find(pega_kernel_slot *slot, const char *function, pega_kernel **out,
                                   pega_error *error) {
-  pega_error why = PEGA_ERROR_INIT;
+  pega_error why;
+  pega_error_init(&why);
   const pega_cuda_driver *driver;
   pega_status status = pega_cuda_driver_get(&driver, &why);
   if (status == PEGA_OK) status = pega_kernel_slot_get(slot, out, &why);

@@ -16,8 +16,11 @@ typedef struct pega_kernel_slot {
    * '^' one from 1 to 2^16, '&' one of a few values, '%' a float, '~' the stream. */
   const pega_signature *signature;
   const char *params;
-  _Atomic(pega_kernel *) kernel; /* a use, kept for the rest of the process */
+  _Atomic(pega_kernel *) kernel; /* a use, kept for the rest of the process; set under the next */
 } pega_kernel_slot;
+
+/* Held for moments only, so that several slots are filled at once. */
+extern pega_cuda_mutex pega_kernel_slots_mutex;
 
 /* The next of a slot's params, whose text moves on; the name is put into `name`. False at the end. */
 bool pega_kernel_slot_next_param(const char **params, pega_param *out, char name[64]);

@@ -30,6 +30,13 @@ pega_status pega_tensor_map_encode(const pega_kernel *kernel, const pega_cuda_dr
                                    CUtensorMap *out, pega_error *error) {
   const pega_tensor_encoding *encoding = param->encoding;
   const int32_t rank = encoding->rank;
+#ifndef PEGA_MODULE
+  if (pega_cuda_records(driver)) {
+    return pega_cuda_refuse_recording(
+        kernel->name, "its kernel takes a tensor descriptor, which is encoded anew for each call",
+        error);
+  }
+#endif
   if (tensor == NULL || tensor->ndim != rank) {
     return refuse(kernel, param, PEGA_ERROR_SHAPE, error, "expected %" PRId32 " dimensions, got %d",
                   rank, tensor == NULL ? -1 : (int)tensor->ndim);

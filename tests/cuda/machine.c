@@ -101,6 +101,15 @@ pega_fake_driver_launch machine_last_launch(void) {
   return launch;
 }
 
+void machine_fail_launch(int nth, int result) {
+  if (nth == 1) {
+    assert_int_equal(pega_fake_driver_fail("cuLaunchKernel", 1, result, false), 0);
+  } else {
+    const uint64_t of_these = (uint64_t)nth - 1;
+    assert_int_equal(pega_fake_driver_fail("cuLaunchKernelEx", of_these, result, false), 0);
+  }
+}
+
 pega_device_health_info machine_health(int device) {
   pega_error error = PEGA_ERROR_INIT;
   pega_device_health_info health = {.struct_size = sizeof health};

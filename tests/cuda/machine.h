@@ -39,6 +39,9 @@ void machine_expect_live(const pega_fake_driver_live_counts *expected, const cha
 /** Nothing was misused: no dead handle, no invalid capture; `lost` things went with their context. */
 void machine_expect_no_faults(uint64_t lost);
 
+/** Makes the nth launch of a prefill, of 3, fail: those of its chunks and its scan begin early. */
+void machine_fail_launch(int nth, int result);
+
 /** The last launch recorded; the test fails where there is none. */
 pega_fake_driver_launch machine_last_launch(void);
 pega_device_health_info machine_health(int device);

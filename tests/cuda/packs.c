@@ -137,13 +137,6 @@ static void put_golden(maker *to, const char *golden, const blob *const *data) {
   }
 }
 
-static void append_number(bytes *to, uint64_t number, int size) {
-  for (int i = 0; i < size; ++i) {
-    const unsigned char byte = (unsigned char)(number >> 8 * i);
-    bytes_append(to, &byte, 1);
-  }
-}
-
 bytes pack_make(const char *name, const kernel_function *functions, int num_functions,
                 const bytes *data, int num_data) {
   static maker made;
@@ -178,18 +171,19 @@ bytes pack_make(const char *name, const kernel_function *functions, int num_func
   put(&made, "]}");
   free(described.data);
 
-  bytes file = {NULL, 0};
-  bytes_append(&file, "PEGAPACK", 8);
-  append_number(&file, 1, 4);
-  append_number(&file, 0, 4);
-  append_number(&file, made.text.size, 8);
-  bytes_append(&file, made.text.data, made.text.size);
-  bytes_pad(&file, 64);
+  static const char *const kinds[] = {"cubin", "ptx", "data", "fatbin"};
+  file_blob blobs[kMostBlobs];
   for (int i = 0; i < made.num_blobs; ++i) {
-    bytes_append(&file, made.blobs[i].content.data, made.blobs[i].content.size);
-    bytes_pad(&file, 64);
-    bytes_free(&made.blobs[i].content);
+    blobs[i] = (file_blob){made.blobs[i].content.data, made.blobs[i].content.size, 0};
+    while (strcmp(kinds[blobs[i].kind], made.blobs[i].kind) != 0) ++blobs[i].kind;
   }
+  bytes file = {NULL, 0};
+  size_t size;
+  unsigned char *content =
+      file_make((const char *)made.text.data, made.text.size, blobs, made.num_blobs, &size, NULL);
+  bytes_append(&file, content, size);
+  free(content);
+  for (int i = 0; i < made.num_blobs; ++i) bytes_free(&made.blobs[i].content);
   bytes_free(&made.text);
   return file;
 }

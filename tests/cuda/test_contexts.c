@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Where a launch goes: the thread's context, its tensors' device, its stream, its pointer; and that the
  * contexts of the thread are after each call what they were before. Also what lives how long. */
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -417,6 +418,58 @@ static void test_name_outlives_the_function(void **state) {
   assert_string_equal(machine_health(1).last_good, "");
 }
 
+/* A thread that launches another function, and stays. */
+typedef struct launcher {
+  pthread_barrier_t barrier;
+  pega_status status;
+  char before[256], after[256];
+} launcher;
+
+static void *launch_and_stay(void *arg) {
+  launcher *mine = arg;
+  pega_device_health_info health = {.struct_size = sizeof health};
+  mine->status = pega_device_health(CUDA(0), &health, NULL);
+  memcpy(mine->before, health.last_good, sizeof mine->before);
+  if (mine->status == PEGA_OK) {
+    mine->status = pega_function_call(plain_form, ARGS(at(0)), NULL, NULL);
+  }
+  if (mine->status == PEGA_OK) mine->status = pega_device_health(CUDA(0), &health, NULL);
+  memcpy(mine->after, health.last_good, sizeof mine->after);
+  pthread_barrier_wait(&mine->barrier);
+  pthread_barrier_wait(&mine->barrier);
+  return NULL;
+}
+
+/* A thread's own last launch is told, as threads that launch different functions do not write one place. Some
+ * share theirs with this thread: then the next. */
+static void test_last_good_of_a_thread(void **state) {
+  (void)state;
+  enum { kMost = 32 };
+  static launcher launchers[kMost];
+  pthread_t threads[kMost];
+  int count = 0;
+  bool kept = false;
+  while (count < kMost && !kept) {
+    launcher *next = &launchers[count];
+    expect_in(raw_form, RAW(0, NULL), primary[0], NULL, "raw_on_90");
+    assert_string_equal(machine_health(0).last_good, "t.raw");
+    assert_int_equal(pthread_barrier_init(&next->barrier, NULL, 2), 0);
+    assert_int_equal(pthread_create(&threads[count++], NULL, launch_and_stay, next), 0);
+    pthread_barrier_wait(&next->barrier);
+    assert_int_equal(next->status, PEGA_OK);
+    assert_true(next->before[0] != '\0'); /* another thread's */
+    assert_string_equal(next->after, "t.plain");
+    kept = strcmp(machine_health(0).last_good, "t.raw") == 0;
+  }
+  for (int i = 0; i < count; ++i) {
+    pthread_barrier_wait(&launchers[i].barrier);
+    pthread_join(threads[i], NULL);
+    pthread_barrier_destroy(&launchers[i].barrier);
+  }
+  assert_true(kept);
+  assert_string_equal(machine_health(1).last_good, "");
+}
+
 int main(void) {
   machine_start("devices=2");
   machine_set_capability(1, 8, 6);
@@ -437,6 +490,7 @@ int main(void) {
       TEST(test_functions_outlive_their_pack),
       TEST(test_close_and_again),
       TEST(test_name_outlives_the_function),
+      TEST(test_last_good_of_a_thread),
       TEST(test_contexts_of_others),
   };
   const int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -962,6 +962,34 @@ static void test_golden(void **state) {
   drop(pack, function);
 }
 
+/* Given back and got again while the pack is there: prepared still, so that a capture can call it. */
+static void test_prepared_stays_with_the_pack(void **state) {
+  (void)state;
+  static const kernel_variant variant = {"sm_90a", "kept", .grid = {"1"}};
+  static const kernel_function described = {"t.kept", "[" STREAM "]", &variant, 1, NULL};
+  pega_error error = PEGA_ERROR_INIT;
+  pega_function *function;
+  CUgraph graph;
+  pega_pack *pack = pack_of(&described, &function);
+  EXPECT_OK(pega_function_prepare(function, CUDA(0), &error), &error);
+  pega_function_release(function);
+  EXPECT_OK(pega_pack_get(pack, "t.kept", &function, &error), &error);
+  CUstream stream = machine_stream(0, 1);
+  CUcontext context;
+  assert_int_equal(cu.cuDevicePrimaryCtxRetain(&context, 0), 0);
+  assert_int_equal(cu.cuCtxPushCurrent_v2(context), 0);
+  assert_int_equal(cu.cuStreamBeginCapture_v2(stream, 0), 0);
+  const uint64_t looked_up = pega_fake_driver_count("cuModuleGetFunction");
+  EXPECT_OK(pega_function_call(function, ARGS(pega_value_pointer(stream)), NULL, &error), &error);
+  assert_int_equal(pega_fake_driver_count("cuModuleGetFunction"), looked_up);
+  assert_int_equal(cu.cuStreamEndCapture(stream, &graph), 0);
+  assert_int_equal(cu.cuGraphDestroy(graph), 0);
+  assert_int_equal(cu.cuCtxPopCurrent_v2(&context), 0);
+  assert_int_equal(cu.cuDevicePrimaryCtxRelease_v2(0), 0);
+  machine_destroy_stream(0, stream);
+  drop(pack, function);
+}
+
 static int close_all(void **state) {
   (void)state;
   machine_expect_no_faults(0);
@@ -996,6 +1024,7 @@ int main(void) {
       cmocka_unit_test_teardown(test_scratch_of_an_allocator, close_all),
       cmocka_unit_test_teardown(test_tensor_descriptor, close_all),
       cmocka_unit_test_teardown(test_golden, close_all),
+      cmocka_unit_test_teardown(test_prepared_stays_with_the_pack, close_all),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -128,6 +128,34 @@ static pega_status call_solve_tensor(void *self, pega_error *error) {
                             ARGS(pega_value_tensor(&a), pega_value_tensor(&b)), NULL, error);
 }
 
+static pega_status call_plan(void *self, pega_error *error) {
+  void *const pointers[] = {(void *)(uintptr_t)memory, (void *)(uintptr_t)(memory + 4096)};
+  return pega_plan_call((const pega_plan *)self, pointers, NULL, error);
+}
+
+/* And of a plan: what counts allocations is between the driver's calls, too. */
+static void test_plans(void **state) {
+  (void)state;
+  static const char *const rows[] = {"t.raw", "t.wide"};
+  pega_error error = PEGA_ERROR_INIT;
+  for (int i = 0; i < COUNT(rows); ++i) {
+    pega_function *function = get(rows[i]);
+    pega_plan *plan = NULL;
+    EXPECT_OK(pega_plan_create(function,
+                               ARGS(pega_value_pointer((void *)(uintptr_t)memory),
+                                    pega_value_int((int64_t)(memory + 4096)), pega_value_int(2),
+                                    pega_value_int(1), pega_value_pointer(NULL)),
+                               &plan, &error),
+              &error);
+    expect_bare(call_plan, plan, i == 0 ? "cuLaunchKernel" : "cuLaunchKernelEx", NULL, i == 0);
+    const uint64_t before = pega_fake_driver_num_calls();
+    EXPECT_OK(call_plan(plan, &error), &error);
+    assert_int_equal(pega_fake_driver_num_calls() - before, 2);
+    pega_plan_release(plan);
+    pega_function_release(function);
+  }
+}
+
 static void test_functions_of_a_pack(void **state) {
   (void)state;
   static const struct {
@@ -218,6 +246,7 @@ int main(void) {
       cmocka_unit_test(test_functions_of_a_pack),
       cmocka_unit_test(test_calls_beside_the_launch),
       cmocka_unit_test(test_built_in),
+      cmocka_unit_test(test_plans),
       cmocka_unit_test(test_the_first_launch_costs),
   };
   const int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The built-in solve on a GPU: where its kernel comes from, and what the kernel gets from each form.
  * A slot is filled once in a process, so each case is a process of its own. */
+#include <dlfcn.h>
 #include <pega/qwen35.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +15,13 @@
 #define SOLVE_PARAMS                                                                                               \
   "[{'name':'a_tril_ptr','type':'pointer'},{'name':'a_inv_ptr','type':'pointer'},{'name':'seq_len','type':'int'}," \
   "{'name':'num_value_heads','type':'int'},{'name':'stream','type':'stream'}]"
+
+#define NORMALIZE "pegainfer.triton_cubin.qwen35.gated_delta_rule_prefill_normalize"
+#define NORMALIZE_PARAMS                                                         \
+  "[{'name':'q_ptr','type':'pointer'},{'name':'k_ptr','type':'pointer'},"        \
+  "{'name':'q_out_ptr','type':'pointer'},{'name':'k_out_ptr','type':'pointer'}," \
+  "{'name':'num_tokens','type':'int'},{'name':'num_key_heads','type':'int'},"    \
+  "{'name':'stream','type':'stream'}]"
 
 static const kernel_param params[] = {PARAM("pointer", "a_tril_ptr"),
                                       PARAM("pointer", "a_inv_ptr"),
@@ -374,6 +383,44 @@ static void all_or_none(void) {
   pega_error_clear(&error);
 }
 
+/* What another thread does meanwhile: once, before the library locks the registry for writing. It stands
+ * before the C library's. */
+static pega_pack *registered_first;
+
+int pthread_rwlock_wrlock(pthread_rwlock_t *lock) {
+  int (*next)(pthread_rwlock_t *);
+  *(void **)&next = dlsym(RTLD_NEXT, "pthread_rwlock_wrlock");
+  pega_pack *pack = registered_first;
+  registered_first = NULL;
+  if (pack != NULL) assert_int_equal(pega_pack_register(pack, 0, NULL), PEGA_OK);
+  return next(lock);
+}
+
+/* Another registers one of the kernels after this one has found it free: then this one fills none. */
+static void registered_at_once(void) {
+  pega_error error = PEGA_ERROR_INIT;
+  static const kernel_function both[] = {
+      {NORMALIZE, NORMALIZE_PARAMS, &bare, 1, NULL},
+      {PEGA_QWEN35_CHUNK_SOLVE_RAW, SOLVE_PARAMS, &second, 1, NULL}};
+  start(NULL);
+  bytes file = pack_make("both", both, 2, NULL, 0);
+  bytes other = pack_make("good", &good, 1, NULL, 0);
+  bytes rest = pack_make("rest", both, 1, NULL, 0);
+  pega_pack *pack = pack_open(&file, 0), *left = pack_open(&rest, 0), *one = pack_open(&other, 0);
+  registered_first = one;
+  EXPECT_ERROR(pega_pack_register(pack, 0, &error), &error, PEGA_ERROR_ALREADY_EXISTS,
+               "'" PEGA_QWEN35_CHUNK_SOLVE_RAW "' has a kernel already");
+  assert_null(registered_first);
+  EXPECT_OK(pega_pack_register(left, 0, &error), &error); /* its kernel's place is still free */
+  expect_all_forms("first");
+  pega_pack_release(pack);
+  pega_pack_release(left);
+  pega_pack_release(one);
+  bytes_free(&file);
+  bytes_free(&rest);
+  bytes_free(&other);
+}
+
 static void in_child(void **state) { machine_in_child(*(void (**)(void)) * state); }
 
 int main(void) {
@@ -390,12 +437,12 @@ int main(void) {
                                    bad_pack,    missing_pack,  wrong_pack,
                                    narrow_pack, swapped_pack,  unrelated_pack,
                                    empty_path,  list_of_packs, pack_that_comes_later,
-                                   registered,  all_or_none};
+                                   registered,  all_or_none,   registered_at_once};
   static const char *const names[] = {"no pack",     "good pack",     "prepared and captured",
                                       "bad pack",    "missing pack",  "wrong pack",
                                       "narrow pack", "swapped pack",  "unrelated pack",
                                       "empty path",  "list of packs", "pack that comes later",
-                                      "registered",  "all or none"};
+                                      "registered",  "all or none",   "registered at once"};
   struct CMUnitTest tests[COUNT(bodies)];
   for (int i = 0; i < COUNT(bodies); ++i) {
     tests[i] = (struct CMUnitTest){names[i], in_child, NULL, NULL, &bodies[i]};
