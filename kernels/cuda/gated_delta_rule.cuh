@@ -30,15 +30,30 @@ struct Floats {
   float at[N];
 };
 
+/* As nothing writes it while the kernel is there: not in one that begins early (begin()). */
+struct Unchanging {
+  template <typename T>
+  __device__ __forceinline__ static T read(const T *at) {
+    return __ldg(at);
+  }
+};
+
+struct Changing {
+  template <typename T>
+  __device__ __forceinline__ static T read(const T *at) {
+    return *at;
+  }
+};
+
 /* From an address that is a multiple of 2 N bytes, or of 16. */
-template <int N>
+template <int N, typename Memory>
 __device__ __forceinline__ Bits<N> load_bits(const __nv_bfloat16 *vector) {
   static_assert(N % 4 == 0, "whole words of 8 bytes");
   Bits<N> bits;
   if (N % 8 == 0) {
 #pragma unroll
     for (int i = 0; i < N / 8; ++i) {
-      const uint4 eight = __ldg(reinterpret_cast<const uint4 *>(vector) + i);
+      const uint4 eight = Memory::read(reinterpret_cast<const uint4 *>(vector) + i);
       bits.pairs[4 * i] = eight.x;
       bits.pairs[4 * i + 1] = eight.y;
       bits.pairs[4 * i + 2] = eight.z;
@@ -47,7 +62,7 @@ __device__ __forceinline__ Bits<N> load_bits(const __nv_bfloat16 *vector) {
   } else {
 #pragma unroll
     for (int i = 0; i < N / 4; ++i) {
-      const uint2 four = __ldg(reinterpret_cast<const uint2 *>(vector) + i);
+      const uint2 four = Memory::read(reinterpret_cast<const uint2 *>(vector) + i);
       bits.pairs[2 * i] = four.x;
       bits.pairs[2 * i + 1] = four.y;
     }
@@ -128,6 +143,17 @@ __device__ __forceinline__ float sum_warp(float part) {
 #pragma unroll
   for (int mask = 1; mask < 32; mask *= 2) part += __shfl_xor_sync(kAllLanes, part, mask);
   return part;
+}
+
+/* ---- Launches ---- */
+
+/* Before anything in memory is touched: what the kernels ahead wrote is there, all of it. The
+ * kernel behind may begin; it waits like this for the end of this one. */
+__device__ __forceinline__ void begin() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
 }
 
 /* ---- Integers ---- */

@@ -23,7 +23,8 @@ constexpr int kLanesOfRow = kColumns / 4;        /* a thread has 16 bytes of a r
 constexpr int kGroups = 32 / kLanesOfRow;        /* of rows, in a warp */
 constexpr int kRows = kDim / (kGroups * kWarps); /* of a thread, one after another */
 constexpr int kBlocksOfHead = kDim / kColumns;
-constexpr int kThreads = 32 * kWarps; /* with as many registers as loads under way need */
+constexpr int kThreads = 32 * kWarps;
+constexpr int kBlocks = BLOCKS; /* of a multiprocessor: bounds the registers of a thread */
 static_assert(kRows * kGroups * kWarps == kDim && kRows % 4 == 0 && kWarps >= 2, "the parts fit");
 
 /* Where a block and a thread work. */
@@ -50,9 +51,9 @@ struct Token {
 
   __device__ __forceinline__ Token(const __nv_bfloat16 *q_head, const __nv_bfloat16 *k_head,
                                    const __nv_bfloat16 *v_head, const Place &place)
-      : q(load_bits<4>(q_head + static_cast<int>(threadIdx.x) % 32 * 4)),
-        k(load_bits<4>(k_head + static_cast<int>(threadIdx.x) % 32 * 4)),
-        v(load_bits<4>(v_head + place.column)) {}
+      : q(load_bits<4, Changing>(q_head + static_cast<int>(threadIdx.x) % 32 * 4)),
+        k(load_bits<4, Changing>(k_head + static_cast<int>(threadIdx.x) % 32 * 4)),
+        v(load_bits<4, Changing>(v_head + place.column)) {}
 };
 
 struct State {
@@ -194,13 +195,14 @@ __device__ __forceinline__ void projected(const __nv_bfloat16 *qkv, const __nv_b
 
 }  // namespace
 
-extern "C" __global__ void __launch_bounds__(kThreads, 1)
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
     gated_delta_rule_decode(const __nv_bfloat16 *q, const __nv_bfloat16 *k, const __nv_bfloat16 *v,
                             const float *g, const float *beta, float *states, const void *slots,
                             __nv_bfloat16 *output, int64_t batch_size, int64_t num_slots,
                             int slot_bits, int num_key_heads, int num_value_heads, float scale,
                             int normalize) {
   const Place place = place_of_thread(num_key_heads, num_value_heads);
+  begin();
   for (int64_t token = blockIdx.y; token < batch_size; token += gridDim.y) {
     const int64_t row = token * num_value_heads + place.value_head;
     const int64_t slot = slots == nullptr ? token : integer_at(slots, slot_bits, token);
@@ -210,14 +212,14 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
     }
     const int64_t key_row = token * num_key_heads + place.key_head;
     const Token inputs(q + key_row * kDim, k + key_row * kDim, v + row * kDim, place);
-    const float gate = __ldg(g + row), rate = __ldg(beta + row);
+    const float gate = g[row], rate = beta[row];
     float *head_state = states + (slot * num_value_heads + place.value_head) * (kDim * kDim);
     State state = load_state(head_state, place);
     step(inputs, state, head_state, output + row * kDim, place, gate, rate, scale, normalize != 0);
   }
 }
 
-extern "C" __global__ void __launch_bounds__(kThreads, 1)
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
     gated_delta_rule_decode_projected(const __nv_bfloat16 *qkv, const __nv_bfloat16 *b,
                                       const __nv_bfloat16 *a, const __nv_bfloat16 *dt_bias,
                                       const float *a_log, float *states, const void *slots,
@@ -225,6 +227,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
                                       int slot_bits, int num_key_heads, int num_value_heads,
                                       float scale) {
   const Place place = place_of_thread(num_key_heads, num_value_heads);
+  begin();
   for (int64_t token = blockIdx.y; token < batch_size; token += gridDim.y) {
     const int64_t slot = slots == nullptr ? token : integer_at(slots, slot_bits, token);
     if (slot < 0 || slot >= num_slots) {
@@ -236,15 +239,16 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
   }
 }
 
-extern "C" __global__ void __launch_bounds__(kThreads, 1)
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
     gated_delta_rule_decode_batch(const __nv_bfloat16 *qkv, const __nv_bfloat16 *b,
                                   const __nv_bfloat16 *a, const __nv_bfloat16 *dt_bias,
                                   const float *a_log, const uint64_t *state_ptrs,
                                   __nv_bfloat16 *output, int64_t batch_size, int num_key_heads,
                                   int num_value_heads) {
   const Place place = place_of_thread(num_key_heads, num_value_heads);
+  begin();
   for (int64_t token = blockIdx.y; token < batch_size; token += gridDim.y) {
-    const uint64_t address = __ldg(state_ptrs + token);
+    const uint64_t address = state_ptrs[token];
     if (address == 0 || address % 16 != 0) { /* a misaligned one could only fault */
       pad(output + (token * num_value_heads + place.value_head) * kDim, place);
     } else {

@@ -56,9 +56,9 @@ struct Token {
 };
 
 __device__ __forceinline__ void load(Token &token, const Inputs &in, int64_t t) {
-  token.q = load_bits<kRows>(in.q + t * in.key_stride);
-  token.k = load_bits<kRows>(in.k + t * in.key_stride);
-  token.v = load_bits<4>(in.v + t * in.v_stride);
+  token.q = load_bits<kRows, Unchanging>(in.q + t * in.key_stride);
+  token.k = load_bits<kRows, Unchanging>(in.k + t * in.key_stride);
+  token.v = load_bits<4, Unchanging>(in.v + t * in.v_stride);
   token.g = __ldg(in.g + t * in.gate_stride);
   token.beta = __ldg(in.beta + t * in.gate_stride);
 }

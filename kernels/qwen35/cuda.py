@@ -21,6 +21,8 @@ from pegapack.dtypes import from_storage, to_storage
 
 from . import reference
 from .words import (
+    ALL_IN_TURN,
+    BEGIN_EARLY,
     BITS_FIT,
     DIM,
     HEADS_FIT,
@@ -174,23 +176,34 @@ def renamed(kinds):
 
 
 def decode_kernels(function, arguments, when=()):
-    """Few heads are cut small, to be on all multiprocessors; many so that rows are read whole."""
+    """Few heads are cut small, to be on all multiprocessors; many so that rows are read whole.
 
-    def kernel(columns, warps, *more):
+    On an H100, which has 132, some more are all there at once with half the registers.
+    """
+
+    def kernel(targets, columns, warps, blocks, *more):
         return CudaKernel(
             source="cuda/gated_delta_rule_decode.cu",
             function=function,
             arguments=renamed(arguments),
             grid=[f"num_value_heads * {DIM // columns}", "min(batch_size, 65535)", "1"],
             block=[32 * warps, 1, 1],
-            defines={"COLUMNS": columns, "WARPS": warps},
+            defines={"COLUMNS": columns, "WARPS": warps, "BLOCKS": blocks},
+            launch_pdl=targets == BEGIN_EARLY,
+            targets=targets,
             when=[HEADS_FIT, *when, *more],
         )
 
-    return [kernel(32, 4, "batch_size * num_value_heads <= 256"), kernel(64, 8)]
+    return [
+        kernel(BEGIN_EARLY, 32, 4, 1, "batch_size * num_value_heads <= 132"),
+        kernel(BEGIN_EARLY, 64, 8, 4, "batch_size * num_value_heads <= 264"),
+        kernel(BEGIN_EARLY, 64, 8, 1),
+        kernel(ALL_IN_TURN, 32, 4, 1, "batch_size * num_value_heads <= 256"),
+        kernel(ALL_IN_TURN, 64, 8, 1),
+    ]
 
 
-# --- Golden cases: for each of the two ways to cut ---
+# --- Golden cases: for each of the three ways to cut ---
 
 
 def slots(count):
@@ -365,7 +378,7 @@ DECODE = Function(
         "num_key_heads:i32 num_value_heads:i32 scale:fp32 normalize:i32",
         SLOTS_FIT,
     ),
-    golden=[decode_case(5, 1, 2, 0), decode_case(257, 1, 1, 1)],
+    golden=[decode_case(5, 1, 2, 0), decode_case(133, 1, 1, 0), decode_case(265, 1, 1, 1)],
 )
 
 DECODE_PROJECTED = Function(
@@ -379,7 +392,7 @@ DECODE_PROJECTED = Function(
         "num_key_heads:i32 num_value_heads:i32 scale:fp32",
         SLOTS_FIT,
     ),
-    golden=[projected_case(5, 1, 2), projected_case(257, 1, 1)],
+    golden=[projected_case(5, 1, 2), projected_case(133, 1, 1), projected_case(265, 1, 1)],
 )
 
 PROJECTION_NAMES = {"b_ptr": "b_proj_ptr", "a_ptr": "a_proj_ptr"}
@@ -416,7 +429,7 @@ DECODE_BATCH = Function(
         "qkv_ptr:*bf16 b_proj_ptr:*bf16 a_proj_ptr:*bf16 dt_bias_ptr:*bf16 a_log_ptr:*fp32 "
         "state_ptrs_ptr:*u64 output_ptr:*bf16 batch_size:i64 num_key_heads:i32 num_value_heads:i32",
     ),
-    golden=[projection_named(batch_case(5, 1, 2)), projection_named(batch_case(257, 1, 1))],
+    golden=[projection_named(batch_case(n, 1, h)) for n, h in ((5, 2), (133, 1), (265, 1))],
 )
 
 PREFILL_RECURRENT = Function(

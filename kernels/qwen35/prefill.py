@@ -5,6 +5,7 @@ import numpy as np
 from pegapack import Data, Function, Golden, Kernel, Memory, floating, integer, pointer, stream
 
 from . import reference
+from .cuda import recurrent_reference
 from .words import (
     BITS_FIT,
     DIM,
@@ -15,10 +16,12 @@ from .words import (
     PLAIN_MMA,
     QKV_FITS,
     TWO_STAGES,
+    WGMMA,
     Arg,
     array,
     bf16,
     bf16_output,
+    early,
     fp32,
     fp32_output,
     i32,
@@ -50,6 +53,8 @@ QKV_DIM = integer("qkv_dim", "elements of qkv from token to token", min=0, max=I
 
 TOKENS, PAIRS, HEADS = 135, 1, 2
 CU = np.array([0, 70, 70, 71, 135])
+TWO = np.array([0, 0, 70])
+MANY = np.concatenate([CU, TOKENS + np.arange(1, 31)])  # more programs than multiprocessors
 
 
 def sequences(args):
@@ -161,6 +166,34 @@ def scan_case(bits, cu, compare_states):
             **batch(bits, cu),
         },
         reference=lambda args: scan_reference(args, compare_states),
+    )
+
+
+def fused_reference(args, compare_states):
+    expected = recurrent_reference(args)
+    return expected if compare_states else {"output_ptr": expected["output_ptr"]}
+
+
+def fused_case(bits, cu, v_stride, compare_states):
+    count, states = int(cu[-1]), [len(cu) - 1, HEADS, DIM, DIM]
+    # What is compared lies in the pack: not the states of every case.
+    final = fp32_output(states, atol=5e-3) if compare_states else Memory("float32", states)
+    return Golden(
+        name=f"{states[0]} sequences, int{bits}, v every {v_stride}",
+        args={
+            "q_ptr": unit([count, PAIRS, DIM], 1),
+            "k_ptr": unit([count, PAIRS, DIM], 2),
+            "v_ptr": uniform("bfloat16", [count, v_stride], 3, -1, 1),
+            "g_ptr": uniform("float32", [count, HEADS], 4, -0.1, 0),
+            "beta_ptr": uniform("float32", [count, HEADS], 5, 0, 1),
+            "initial_state_ptr": uniform("float32", states, 6, -1, 1),
+            "output_ptr": bf16_output([count, HEADS, DIM], atol=1e-3),
+            "final_state_ptr": final,
+            "v_stride": v_stride,
+            "scale": 0.125,
+            **batch(bits, cu),
+        },
+        reference=lambda args: fused_reference(args, compare_states),
     )
 
 
@@ -283,6 +316,12 @@ NORMALIZE = Function(
     ],
 )
 
+V_STRIDE = integer("v_stride", "elements of v from token to token", min=0, max=INT32_MAX)
+V_FITS = [
+    "v_stride >= num_value_heads * 128",
+    "v_stride <= 33554431",  # rows of a chunk are counted in 32 bits
+]
+
 CHUNK = Function(
     name=NAME + "prefill_chunk",
     doc="What each chunk of 64 tokens and value head of a prefill can do for itself: w, u, p, G",
@@ -302,7 +341,7 @@ CHUNK = Function(
         CU_SEQLENS_BITS,
         key_heads(),
         value_heads("value heads, a multiple of the key heads"),
-        integer("v_stride", "elements of v from token to token", min=0, max=INT32_MAX),
+        V_STRIDE,
         stream(),
     ],
     kernels=[
@@ -335,14 +374,15 @@ CHUNK = Function(
                 "1",
             ],
             # 168 registers let three programs share a multiprocessor.
-            options=options(num_warps=4, maxnreg=168),
-            options_for={t: {"maxnreg": None} for t in PLAIN_MMA},
+            **early(
+                options(num_warps=4, maxnreg=168),
+                options_for={t: {"maxnreg": None} for t in PLAIN_MMA},
+            ),
             when=[
                 HEADS_FIT,
                 BITS_FIT,
                 ONE_OR_LISTED,
-                "v_stride >= num_value_heads * 128",
-                "v_stride <= 33554431",  # rows of a chunk are counted in 32 bits
+                *V_FITS,
             ],
         )
     ],
@@ -350,7 +390,7 @@ CHUNK = Function(
 )
 
 
-def scan_kernel(*, block_v, when=(), **rest):
+def scan_kernel(block_v, options, options_for=None, targets=None, when=()):
     return Kernel(
         source="triton/gated_delta_rule_prefill_scan.py",
         function="gated_delta_rule_prefill_scan",
@@ -375,10 +415,10 @@ def scan_kernel(*, block_v, when=(), **rest):
             "want_final_state": i32("final_state_ptr != 0"),
             "words": i32("cu_seqlens_bits / 32"),
         },
-        constexprs={"BLOCK_V": block_v},
         grid=[f"num_sequences * num_value_heads * {DIM // block_v}", "1", "1"],
+        **early(options, options_for=options_for, constexprs={"BLOCK_V": block_v}),
+        targets=targets,
         when=[HEADS_FIT, BITS_FIT, ONE_OR_LISTED, *when],
-        **rest,
     )
 
 
@@ -414,18 +454,108 @@ SCAN = Function(
     kernels=[
         # Enough sequences and heads to fill a GPU: a program takes a whole state, which reads less.
         scan_kernel(
-            block_v=128,
-            options=options(num_warps=8, num_stages=3),
-            targets=["sm_90", "sm_100", "sm_103"],
-            when=["num_sequences * num_value_heads >= 256"],
+            128,
+            options(num_warps=8, num_stages=3),
+            targets=WGMMA,
+            when=["num_sequences * num_value_heads >= 128"],
         ),
-        scan_kernel(block_v=64, options=options(num_warps=4, num_stages=3), options_for=TWO_STAGES),
+        # So few that blocks this small have a multiprocessor each (an H100 has 132): one program's
+        # time is what counts, and the narrower its block, the shorter its steps.
+        scan_kernel(
+            32,
+            options(num_warps=4, num_stages=4),
+            targets=WGMMA,
+            when=["num_sequences * num_value_heads * 4 <= 132"],
+        ),
+        scan_kernel(64, options(num_warps=4, num_stages=3), options_for=TWO_STAGES),
     ],
     golden=[
-        scan_case(32, CU, compare_states=True),
-        scan_case(64, CU, compare_states=False),
-        scan_case(32, np.arange(129), compare_states=False),  # many: the first variant
+        scan_case(32, TWO, compare_states=True),
+        scan_case(64, MANY, compare_states=False),
+        scan_case(32, np.arange(65), compare_states=False),  # so many that all fill a GPU
     ],
 )
 
-PREFILL = [PREPARE, NORMALIZE, CHUNK, SCAN]
+
+def fused_kernel(block_v, num_warps, targets=WGMMA, single=False, when=()):
+    begins_early = targets == WGMMA
+    return Kernel(
+        source="triton/gated_delta_rule_prefill_fused.py",
+        function="gated_delta_rule_prefill_fused",
+        arguments={
+            "q": bf16("q_ptr"),
+            "k": bf16("k_ptr"),
+            "v": bf16("v_ptr"),
+            "g": fp32("g_ptr"),
+            "beta": fp32("beta_ptr"),
+            "initial_state": fp32("initial_state_ptr"),
+            "cu_seqlens": Arg("*i32", "cu_seqlens_ptr"),
+            "output": bf16("output_ptr"),
+            "final_state": fp32("final_state_ptr"),
+            "num_tokens": i32("num_tokens"),
+            "num_sequences": i32("num_sequences"),
+            "key_heads": i32("num_key_heads"),
+            "value_heads": i32("num_value_heads"),
+            "v_stride": Arg("i32", "v_stride", divisible_by_16=True),
+            "scale": Arg("fp32"),
+            "has_initial_state": i32("initial_state_ptr != 0"),
+            "has_cu_seqlens": i32("cu_seqlens_ptr != 0"),
+            "want_final_state": i32("final_state_ptr != 0"),
+            "words": i32("cu_seqlens_bits / 32"),
+        },
+        grid=[f"num_sequences * num_value_heads * {DIM // block_v}", "1", "1"],
+        constexprs={"BLOCK_V": block_v, "SINGLE": single, "EARLY": begins_early},
+        options=options(num_warps=num_warps, launch_pdl=begins_early),
+        targets=targets,
+        when=[HEADS_FIT, BITS_FIT, ONE_OR_LISTED, *V_FITS, *when],
+    )
+
+
+FUSED = Function(
+    name=NAME + "prefill_fused",
+    doc="A prefill of one or many sequences in one launch: for short ones",
+    params=[
+        array("q_ptr", "rows of q, normalised", "bfloat16", KEYS),
+        array("k_ptr", "rows of k, normalised", "bfloat16", KEYS),
+        array("v_ptr", "v, rows of 128 for each head first", "bfloat16", "num_tokens, v_stride"),
+        array("g_ptr", "log gates; below -128 counts as -128", "float32", GATES),
+        array("beta_ptr", "beta", "float32", GATES),
+        array("initial_state_ptr", "states before all", "float32", STATES, null="zeros"),
+        CU_SEQLENS,
+        array("output_ptr", "the output", "bfloat16", ROWS, output=True),
+        array(
+            "final_state_ptr",
+            "states after all; may be initial_state_ptr",
+            "float32",
+            STATES,
+            output=True,
+            null="not wanted",
+        ),
+        tokens(),
+        SEQUENCES,
+        CU_SEQLENS_BITS,
+        key_heads(),
+        value_heads("value heads, a multiple of the key heads"),
+        V_STRIDE,
+        floating("scale", "multiplies the output"),
+        stream(),
+    ],
+    kernels=[
+        # One chunk at most, and a multiprocessor for each program (an H100 has 132).
+        fused_kernel(
+            64, 8, single=True, when=["num_tokens <= 64", "num_sequences * num_value_heads <= 66"]
+        ),
+        # More: whole states, for each of which A_inv and p are made once.
+        fused_kernel(128, 8, when=["num_sequences * num_value_heads > 66"]),
+        fused_kernel(64, 4),
+        # The largest block whose values stay in registers.
+        fused_kernel(32, 8, PLAIN_MMA),
+    ],
+    golden=[
+        fused_case(32, TWO[1:], 256, compare_states=True),
+        fused_case(64, MANY, 384, compare_states=False),
+        fused_case(64, np.array([0, 40]), 256, compare_states=True),
+    ],
+)
+
+PREFILL = [PREPARE, NORMALIZE, CHUNK, SCAN, FUSED]

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Words that the parts of the declaration share: parameters, sizes, conditions."""
 
+from dataclasses import replace
+
 from pegapack import Arg, Memory, Options, Output, Uniform, integer, pointer
 
 CHUNK = 64
@@ -14,10 +16,32 @@ QKV_FITS = "qkv_dim >= (2 * num_key_heads + num_value_heads) * 128"
 BITS_FIT = "cu_seqlens_bits == 32 or cu_seqlens_bits == 64"
 ONE_OR_LISTED = "cu_seqlens_ptr != 0 or num_sequences == 1"
 
-# Without wgmma or tcgen05: both factors of every product lie in registers. Not measured there; the
-# options are those that fit the shared memory and spill least.
+# With wgmma or tcgen05, and without: there both factors of every product lie in registers. Not
+# measured there; the options are those that fit the shared memory and spill least.
+WGMMA = ("sm_90", "sm_100", "sm_103")
 PLAIN_MMA = ("sm_80", "sm_86", "sm_89", "sm_120")
 TWO_STAGES = {t: {"num_stages": 2} for t in PLAIN_MMA}
+
+# Without programmatic dependent launch, and with it: it came with sm_90.
+ALL_IN_TURN = ("sm_80", "sm_86", "sm_89")
+BEGIN_EARLY = ("sm_90", "sm_100", "sm_103", "sm_120")
+
+
+def early(options, *, options_for=None, constexprs=None, how=1):
+    """Parts of a Kernel that is launched before the one ahead has ended, on targets that can.
+
+    Every program of it waits before it touches memory (docs/packs.md). The constexpr EARLY says to
+    the kernel how, 0 not at all. `options_for` changes more fields of the options.
+    """
+    changes = {target: {"launch_pdl": False} for target in ALL_IN_TURN}
+    for target, fields in (options_for or {}).items():
+        changes[target] = {**changes.get(target, {}), **fields}
+    return {
+        "options": replace(options, launch_pdl=True),
+        "options_for": changes,
+        "constexprs": {**(constexprs or {}), "EARLY": how},
+        "constexprs_for": {target: {"EARLY": 0} for target in ALL_IN_TURN},
+    }
 
 
 def array(name, doc, dtype, shape=None, *, output=False, null=None):

@@ -3,6 +3,21 @@
 
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
+
+
+@triton.jit
+def wait_for_previous(EARLY: tl.constexpr):
+    """Before anything in memory is touched: what the kernels ahead wrote is there, all of it."""
+    if EARLY:
+        gdc_wait()
+
+
+@triton.jit
+def allow_next(EARLY: tl.constexpr):
+    """The kernel behind may begin once all programs came here or ended; it waits like this one."""
+    if EARLY:
+        gdc_launch_dependents()
 
 
 @triton.jit

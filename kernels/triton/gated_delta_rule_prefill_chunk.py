@@ -6,8 +6,15 @@ kernels/qwen35.py says how it is compiled.
 
 import triton
 import triton.language as tl
-from gated_delta_rule_chunk_solve import _invert16, _join_blocks, _merge
-from gated_delta_rule_common import cumulative_gates, decay, high_and_low, sequence_of_slot
+from gated_delta_rule_common import (
+    allow_next,
+    cumulative_gates,
+    decay,
+    high_and_low,
+    sequence_of_slot,
+    wait_for_previous,
+)
+from gated_delta_rule_inverse import invert16, join_blocks, merge
 
 
 @triton.jit
@@ -26,18 +33,18 @@ def _blocks(x):
 def _inverse(a):
     """(I + A)^-1 of a strictly lower triangular A [64, 64], in float32 by way of tf32.
 
-    The chunk solve's method (gated_delta_rule_chunk_solve.py).
+    gated_delta_rule_inverse.py's method.
     """
     a11, a21, a22 = _blocks(tl.reshape(a, (1, 64, 64)))
     diagonal = tl.reshape(tl.permute(tl.join(a11, a22), (0, 3, 1, 2)), (2, 32, 32))
     b11, b21, b22 = _blocks(diagonal)
     # The four blocks at once: each warp has one.
     l = tl.reshape(tl.permute(tl.join(b11, b22), (0, 3, 1, 2)), (4, 16, 16))
-    l = tl.reshape(_invert16(l), (2, 2, 16, 16))
+    l = tl.reshape(invert16(l), (2, 2, 16, 16))
     l11, l22 = tl.split(tl.permute(l, (0, 2, 3, 1)))
-    l21 = -_merge(l11, b21, l22)
-    l11, l22 = _join_blocks(l11, l21, l22)
-    l21 = -_merge(l11, a21, l22)
+    l21 = -merge(l11, b21, l22)
+    l11, l22 = join_blocks(l11, l21, l22)
+    l21 = -merge(l11, a21, l22)
     x = tl.join(tl.join(l11, tl.zeros_like(l11)), tl.join(l21, l22))
     x = tl.reshape(tl.permute(x, (0, 4, 1, 3, 2)), (64, 64))
     i = tl.arange(0, 64)
@@ -63,6 +70,7 @@ def gated_delta_rule_prefill_chunk(
     v_stride,
     has_cu_seqlens,
     words,
+    EARLY: tl.constexpr,
 ):
     """cumsum, A, its inverse and recompute, and the scores, of each chunk and value head at once.
 
@@ -77,6 +85,7 @@ def gated_delta_rule_prefill_chunk(
     grid        (num_tokens / 64 + num_sequences) * value_heads, heads fastest: a program a chunk
                 slot (sequence_of_slot) and value head; value_heads is a multiple of key_heads
     """
+    wait_for_previous(EARLY)
     slot = tl.program_id(0) // value_heads
     head = tl.program_id(0) - slot * value_heads
     first, rows = sequence_of_slot(
@@ -116,3 +125,4 @@ def gated_delta_rule_prefill_chunk(
     out = tl.dot(low, value)
     out = tl.dot(high, value, out)
     tl.store(u + row_at, out.to(tl.bfloat16), mask=live[:, None])
+    allow_next(EARLY)  # as late as this: what waits takes room from what works

@@ -6,7 +6,7 @@ kernels/qwen35.py says how it is compiled.
 
 import triton
 import triton.language as tl
-from gated_delta_rule_common import clamped_seqlen
+from gated_delta_rule_common import clamped_seqlen, wait_for_previous
 
 
 @triton.jit
@@ -31,6 +31,7 @@ def gated_delta_rule_prefill_scan(
     want_final_state,
     words,
     BLOCK_V: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """For each chunk, with S the state before it (docs/functions.md):
 
@@ -52,6 +53,7 @@ def gated_delta_rule_prefill_scan(
     for a fence, as each would behind plain asynchronous copies (2.7 times the time on an H100).
     From sm_90 on descriptors take global scratch; before, the compiler makes plain loads of them.
     """
+    wait_for_previous(EARLY)
     blocks: tl.constexpr = 128 // BLOCK_V
     pair = tl.program_id(0) // blocks
     sequence = pair // value_heads

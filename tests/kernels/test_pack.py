@@ -56,18 +56,67 @@ def test_the_file_form_holds_the_folder_form(tool):
     out, folder = tool.folder / "p.pegapack", tool.folder / "p"
     assert tool.run(tool.declare(), "-o", out, "--folder", folder, "-q").returncode == 0
     raw = out.read_bytes()
-    magic, version, zero, size = struct.unpack_from("<8sIIQ", raw)
-    assert (magic, version, zero) == (b"PEGAPACK", 1, 0)
-    text = raw[24 : 24 + size]
+    magic, version, index_size = struct.unpack_from("<8sII", raw)
+    assert (magic, version) == (b"PEGAPACK", 2)
+    index = raw[48 : 48 + index_size]
+    assert hashlib.sha256(index).digest() == raw[16:48]
+    size, digest, num_blobs, num_functions, begin, schema = struct.unpack_from("<Q32sIIII", index)
+    text = raw[48 + index_size : 48 + index_size + size]
     assert text == (folder / "manifest.json").read_bytes()
-    at = -(-(24 + size) // 64) * 64
-    assert not any(raw[24 + size : at])
+    assert hashlib.sha256(text).digest() == digest
+    told = json.loads(text)
+    assert (num_blobs, num_functions) == (len(told["blobs"]), len(told["functions"]))
+    assert schema == told["schema_version"]
+    at = 56
+    for blob in told["blobs"]:
+        sha256, blob_size, kind = struct.unpack_from("<32sQI", index, at)
+        assert (sha256.hex(), blob_size) == (blob["sha256"], blob["size"])
+        assert ["cubin", "ptx", "data", "fatbin"][kind] == blob["kind"]
+        at += 44
+    for function in told["functions"]:
+        sha256, function_size = struct.unpack_from("<32sI", index, at)
+        piece = text[begin : begin + function_size]
+        assert json.loads(piece) == function and hashlib.sha256(piece).digest() == sha256
+        assert text[begin + function_size] == ord("]" if function is told["functions"][-1] else ",")
+        begin += function_size + 1
+        at += 36
+    names = [told["name"]] + [function["name"] for function in told["functions"]]
+    assert index[at:] == b"".join(name.encode() + b"\0" for name in names)
+    end = 48 + index_size + size
+    at = -(-end // 64) * 64
+    assert not any(raw[end:at])
     for blob in json.loads(text)["blobs"]:
         assert raw[at : at + blob["size"]] == (folder / "blobs" / blob["sha256"]).read_bytes()
         end = at + blob["size"]
         at = -(-end // 64) * 64
         assert not any(raw[end:at])
     assert at == len(raw)
+
+
+GLUON = """
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+
+LAYOUT = gl.constexpr(gl.BlockedLayout([1], [32], [4], [0]))
+
+
+@gluon.jit
+def scale(x, y, n, factor, BLOCK: gl.constexpr):
+    at = gl.program_id(0) * BLOCK + gl.arange(0, BLOCK, LAYOUT)
+    gl.store(y + at, gl.load(x + at, mask=at < n) * factor, mask=at < n)
+"""
+
+
+def test_a_gluon_kernel_is_launched_as_any_other(tool):
+    made = []
+    for name, source in (("triton", SCALE), ("gluon", GLUON)):
+        folder = tool.folder / name
+        result = tool.run(tool.declare(source=source), "--folder", folder, "-q")
+        assert result.returncode == 0, result.stderr
+        made.append(variant(manifest_of(folder), "scale", "sm_90a"))
+    for field in ("entry", "params", "grid", "block", "shared"):
+        assert made[0][field] == made[1][field]
+    assert made[1]["made_by"]["tool"] == "triton"
 
 
 def test_every_function_of_the_tests_pack_has_golden_cases(abi):
@@ -282,7 +331,10 @@ def test_only_the_declaration_says_how_the_solve_is_compiled():
     """What its source said as well would be a second truth, which nothing compiles."""
     source = ROOT / "kernels" / "triton" / "gated_delta_rule_chunk_solve.py"
     _, *rest = ast.parse(source.read_text()).body  # but for what it says of itself
-    assert {type(node) for node in rest} == {ast.Import, ast.FunctionDef}
+    layouts = [node for node in rest if isinstance(node, ast.Assign)]
+    assert all(ast.unparse(node.value).startswith("gl.constexpr(gl.") for node in layouts)
+    kinds = {type(node) for node in rest if node not in layouts}
+    assert kinds == {ast.ImportFrom, ast.FunctionDef}
 
 
 def test_golden_data_of_the_solve_inverts():
@@ -299,3 +351,24 @@ def test_golden_data_of_the_solve_inverts():
                 atol=1e-12,
             )
     assert not got[64:, :, 6:].any()
+
+
+def test_what_readers_find_too_large_is_not_written(abi, tmp_path, monkeypatch):
+    from pegapack import container
+    from pegapack.errors import BuildError
+
+    raw = (abi / "manifest.json").read_bytes()
+    manifest = json.loads(raw)
+    order = [b["sha256"] for b in manifest["blobs"]]
+    blobs = {name: (abi / "blobs" / name).read_bytes() for name in order}
+    assert container.pack_bytes(raw, order, blobs)
+    limits = {"file": len(raw) - 1, "folder": len(raw) - 1}
+    with monkeypatch.context() as patch:
+        patch.setattr(container, "_LARGEST_MANIFEST", limits)
+        with pytest.raises(BuildError, match="the manifest of a file has .* at most"):
+            container.pack_bytes(raw, order, blobs)
+        with pytest.raises(BuildError, match="the manifest of a folder has .* at most"):
+            container.write_folder(tmp_path / "p", raw, blobs)
+    monkeypatch.setattr(container, "_LARGEST_PIECE", 100)
+    with pytest.raises(BuildError, match="function 'abi.* has .* bytes: at most 100"):
+        container.pack_bytes(raw, order, blobs)

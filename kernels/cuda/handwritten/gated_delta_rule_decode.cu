@@ -8,6 +8,7 @@
 #define gated_delta_rule_decode KERNEL(decode)
 #define gated_delta_rule_decode_projected KERNEL(decode_projected)
 #define gated_delta_rule_decode_batch KERNEL(decode_batch)
+#define BLOCKS 1 /* of a multiprocessor at least: no bound of registers */
 #define COLUMNS 32
 #define WARPS 4
 namespace narrow {
@@ -22,6 +23,7 @@ namespace narrow {
 namespace wide {
 #include "../gated_delta_rule_decode.cu"
 }
+#undef BLOCKS
 #undef gated_delta_rule_decode
 #undef gated_delta_rule_decode_projected
 #undef gated_delta_rule_decode_batch
