@@ -129,7 +129,8 @@ enum {
   kMinColumns = 32,
   kTokensAtHand = 16,
   /* The products within a chunk grow with its length, those with the state do not. Half of what
-   * the stages use is a tenth less work, and enough rows for a product to run at full speed. */
+   * the stages use is a tenth less work, and enough rows for a product to run at full speed. Only
+   * where there is no state before it, which spares two of the three, a first one is whole. */
   kPrefillChunk = 32,
 };
 
@@ -159,28 +160,55 @@ typedef struct {
   int num_heads, first_column, num_columns;
 } work_item;
 
-/* One panel of one head of a chunk, from its state before the chunk to the one after it. */
+/* Rows that are needed soon, into the second-level cache: they lie a page or so apart, too far for
+ * a processor to foresee. */
+static void fetch_rows(const void *rows, int64_t stride, int num_rows, size_t row_bytes) {
+  for (const char *row = rows; num_rows > 0; num_rows--, row += stride) {
+    for (size_t i = 0; i < row_bytes; i += 64) __builtin_prefetch(row + i, 0, 2);
+    __asm__ volatile(""); /* gcc drops calls of a function that does nothing but prefetch */
+  }
+}
+
+/* One head of a chunk */
+typedef struct {
+  int64_t token, head;
+  int num_rows;
+  int num_next_rows;  /* of the chunk that follows */
+  bool zero;          /* the state before it is */
+  float *final_state; /* where the state after it goes; NULL if nowhere yet */
+} chunk_head;
+
+/* One panel of it, from the state before the chunk to the one after it. */
 static void do_panel(const prefill_job *job, pega_qwen35_chunk_scratch *s, float *state,
-                     int64_t token, int64_t head, int column, int num_rows) {
+                     const chunk_head *at, int first_column) {
   const pega_qwen35_prefill *p = job->prefill;
   const pega_qwen35_kernels *kernels = job->kernels;
   const int columns = kernels->columns;
+  const int num_rows = at->num_rows;
   const int padded = pega_qwen35_padded_rows(num_rows);
+  const int depth = at->zero ? 0 : kDim;
+  const int64_t token_stride = p->num_value_heads * kDim;
+  const int64_t column = at->head * kDim + first_column;
+  const uint16_t *v = p->v + at->token * p->v_stride + column;
+  uint16_t *output = p->output + at->token * token_stride + column;
+  const size_t row_bytes = (size_t)columns * sizeof *v;
+  fetch_rows(v + num_rows * p->v_stride, p->v_stride * 2, at->num_next_rows, row_bytes);
+  fetch_rows(output + num_rows * token_stride, token_stride * 2, at->num_next_rows, row_bytes);
+  if (at->final_state != NULL) {
+    fetch_rows(at->final_state + first_column, kDim * sizeof(float), kDim, row_bytes * 2);
+  }
 
   /* v_new = (I + A)^-1 (beta (v - exp(G) (k S))), with -A in place of A */
-  kernels->multiply(s->v, s->k, state, columns, NULL, padded, kDim, PEGA_QWEN35_FULL);
-  kernels->subtract_from(s->v, s->gates.from_start,
-                         p->v + token * p->v_stride + head * kDim + column, p->v_stride, num_rows);
+  kernels->multiply(s->v, s->k, state, columns, NULL, padded, depth, PEGA_QWEN35_FULL);
+  kernels->subtract_from(s->v, s->gates.from_start, v, p->v_stride, num_rows);
   kernels->multiply(s->v, pega_qwen35_chunk_a_of(s), s->v, columns, s->gates.beta, padded, 0,
                     PEGA_QWEN35_SOLVE);
   /* o = scale (exp(G) (q S) + P v_new) */
-  kernels->multiply(s->o, s->q, state, columns, NULL, padded, kDim, PEGA_QWEN35_FULL);
+  kernels->multiply(s->o, s->q, state, columns, NULL, padded, depth, PEGA_QWEN35_FULL);
   kernels->multiply(s->o, pega_qwen35_chunk_p_of(s), s->v, columns, s->gates.from_start, padded, 0,
                     PEGA_QWEN35_LOWER);
-  const int64_t token_stride = p->num_value_heads * kDim;
-  kernels->store(p->output + token * token_stride + head * kDim + column, token_stride, s->o,
-                 p->scale, num_rows);
-  pega_qwen35_update_state(kernels, state, s, num_rows);
+  kernels->store(output, token_stride, s->o, p->scale, num_rows);
+  pega_qwen35_update_state(kernels, state, s, num_rows, at->zero);
 }
 
 static void do_chunks(const prefill_job *job, const work_item *item, char *memory) {
@@ -191,20 +219,35 @@ static void do_chunks(const prefill_job *job, const work_item *item, char *memor
   const int64_t first_state = item->sequence * p->num_value_heads + item->first_head;
   const int panel_size = kDim * kernels->columns;
 
+  /* A product of finite numbers with a zero state is left out, which changes no bit. */
+  bool zero[kMaxHeads];
   for (int h = 0; h < item->num_heads; h++) {
+    float *state = scratch->states + h * kDim * kDim;
     const float *initial = p->initial_state;
     if (initial != NULL) initial += (first_state + h) * kDim * kDim;
-    pega_qwen35_state_to_panels(scratch->states + h * kDim * kDim, initial, item->first_column,
-                                item->num_columns, kernels->columns);
+    zero[h] = true;
+    /* Where there is none, the first chunk writes the state; without a chunk it is zeros. */
+    if (initial != NULL || item->tokens.begin == item->tokens.end) {
+      zero[h] = pega_qwen35_state_to_panels(state, initial, item->first_column, item->num_columns,
+                                            kernels->columns);
+    }
   }
-  for (int64_t token = item->tokens.begin; token < item->tokens.end; token += kPrefillChunk) {
+  /* Not so where the states are there and zero: that is known for an item's columns alone, and no
+   * bit of a result may depend on which items there are. */
+  int most_rows = p->initial_state == NULL ? kChunk : kPrefillChunk;
+  int num_rows;
+  for (int64_t token = item->tokens.begin; token < item->tokens.end; token += num_rows) {
     const int64_t left = item->tokens.end - token;
-    const int num_rows = left < kPrefillChunk ? (int)left : kPrefillChunk;
-    const int64_t key_offset = item->key_head * kDim;
-    pega_qwen35_load_rows(kernels, s->k, p->k + token * p->k_stride + key_offset, p->k_stride,
-                          num_rows, p->normalize);
-    pega_qwen35_load_rows(kernels, s->q, p->q + token * p->q_stride + key_offset, p->q_stride,
-                          num_rows, p->normalize);
+    num_rows = left < most_rows ? (int)left : most_rows;
+    most_rows = kPrefillChunk;
+    const int64_t after = left - num_rows;
+    const int num_next_rows = after < kPrefillChunk ? (int)after : kPrefillChunk;
+    const uint16_t *k = p->k + token * p->k_stride + item->key_head * kDim;
+    const uint16_t *q = p->q + token * p->q_stride + item->key_head * kDim;
+    pega_qwen35_load_rows(kernels, s->k, k, p->k_stride, num_rows, p->normalize);
+    pega_qwen35_load_rows(kernels, s->q, q, p->q_stride, num_rows, p->normalize);
+    fetch_rows(k + num_rows * p->k_stride, p->k_stride * 2, num_next_rows, kDim * sizeof *k);
+    fetch_rows(q + num_rows * p->q_stride, p->q_stride * 2, num_next_rows, kDim * sizeof *q);
     pega_qwen35_transpose_k(s, num_rows);
     pega_qwen35_multiply_k(kernels, s->kk, s->k, s, num_rows);
     pega_qwen35_multiply_k(kernels, s->qk, s->q, s, num_rows);
@@ -216,10 +259,15 @@ static void do_chunks(const prefill_job *job, const work_item *item, char *memor
       kernels->decay(pega_qwen35_chunk_a_of(s), pega_qwen35_chunk_p_of(s), s->kk, s->qk, &s->gates,
                      -1.0f, pega_qwen35_padded_rows(num_rows));
       float *state = scratch->states + h * kDim * kDim;
+      chunk_head at = {token, head, num_rows, num_next_rows, zero[h], NULL};
+      if (after == 0 && p->final_state != NULL) {
+        at.final_state = p->final_state + (first_state + h) * kDim * kDim;
+      }
       for (int column = 0; column < item->num_columns; column += kernels->columns) {
-        do_panel(job, s, state, token, head, item->first_column + column, num_rows);
+        do_panel(job, s, state, &at, item->first_column + column);
         state += panel_size;
       }
+      zero[h] = false;
     }
   }
   for (int h = 0; h < item->num_heads && p->final_state != NULL; h++) {
@@ -497,7 +545,8 @@ static void decode_heads(void *self, int64_t begin, int64_t end) {
 void pega_qwen35_decode_cpu(const pega_qwen35_kernels *kernels, const pega_qwen35_decode *decode) {
   if (decode->num_key_heads <= 0 || decode->num_value_heads < decode->num_key_heads) return;
   decode_job job = {decode, kernels == NULL ? pega_qwen35_kernels_fastest() : kernels};
-  /* A head is some microseconds of work. */
-  pega_parallel_for(decode->batch_size * decode->num_value_heads, 8, decode->num_threads,
+  /* A head is two microseconds of work where the states are near: 32 are worth the start of a
+   * thread. */
+  pega_parallel_for(decode->batch_size * decode->num_value_heads, 16, decode->num_threads,
                     decode_heads, &job);
 }

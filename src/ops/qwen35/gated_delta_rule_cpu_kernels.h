@@ -47,6 +47,8 @@ typedef struct {
 typedef enum {
   /** All with j < depth */
   PEGA_QWEN35_FULL,
+  /** The same of the transposed: a[i, j] is at a + j 128 + i */
+  PEGA_QWEN35_TRANSPOSED,
   /** Those with j <= i. Right of the diagonal, a is zero up to a multiple of kRowGranularity. */
   PEGA_QWEN35_LOWER,
   /** Those with j < i, and b is c: c <- (I - a)^-1 (scale c), row after row */
@@ -110,8 +112,10 @@ const pega_qwen35_kernels *pega_qwen35_kernels_fastest(void);
 typedef struct {
   _Alignas(64) float k[kChunk * kDim];
   _Alignas(64) float q[kChunk * kDim];
-  /** Rows of 128: k transposed in the left half; A, and below it P, in the right half */
-  _Alignas(64) float left[kDim * kDim];
+  /** k transposed: rows of kChunk */
+  _Alignas(64) float k_transposed[kDim * kChunk];
+  /** Rows of 128: A in the left half, P in the right one */
+  _Alignas(64) float left[kChunk * kDim];
   _Alignas(64) float kk[kChunk * kChunk];
   _Alignas(64) float qk[kChunk * kChunk];
   _Alignas(64) float v[kChunk * kMaxPanelColumns];
@@ -121,12 +125,10 @@ typedef struct {
   float keep[kDim];
 } pega_qwen35_chunk_scratch;
 
-static inline float *pega_qwen35_chunk_a_of(pega_qwen35_chunk_scratch *s) {
-  return s->left + kChunk;
-}
+static inline float *pega_qwen35_chunk_a_of(pega_qwen35_chunk_scratch *s) { return s->left; }
 
 static inline float *pega_qwen35_chunk_p_of(pega_qwen35_chunk_scratch *s) {
-  return s->left + kChunk * kDim + kChunk;
+  return s->left + kChunk;
 }
 
 /** \brief num_rows with the zeros that follow it */
@@ -143,23 +145,28 @@ void pega_qwen35_take_gate_sums(pega_qwen35_chunk_gates *gates, const float *g_c
 void pega_qwen35_take_betas(pega_qwen35_chunk_gates *gates, const float *beta, int64_t stride,
                             int num_rows);
 
-/** \brief S <- exp(G_last) S + k^T (exp(G_last - G) v) for one panel of S; s->v is overwritten. */
+/** \brief S <- exp(G_last) S + k^T (exp(G_last - G) v) for one panel of S; s->v is overwritten.
+ *
+ * zero: S is not read, but taken for zeros. */
 void pega_qwen35_update_state(const pega_qwen35_kernels *kernels, float *state,
-                              pega_qwen35_chunk_scratch *s, int num_rows);
+                              pega_qwen35_chunk_scratch *s, int num_rows, bool zero);
 
 /** \brief Rows of bf16 into rows of 128 floats, followed by rows of zeros to the padded number */
 void pega_qwen35_load_rows(const pega_qwen35_kernels *kernels, float *to, const uint16_t *from,
                            int64_t stride, int num_rows, bool normalize);
 
-/** \brief s->k into the left half of s->left */
+/** \brief s->k into s->k_transposed */
 void pega_qwen35_transpose_k(pega_qwen35_chunk_scratch *s, int num_rows);
 
 /** \brief x k^T into panels of 64 rows, as far as it lies on or below the diagonal */
 void pega_qwen35_multiply_k(const pega_qwen35_kernels *kernels, float *panels, const float *x,
                             const pega_qwen35_chunk_scratch *s, int num_rows);
 
-/** \brief Rows of a state's columns into panels or back */
-void pega_qwen35_state_to_panels(float *panels, const float *state, int first_column,
+/** \brief Rows of a state's columns into panels or back; state NULL is zeros
+ *
+ * \return whether all of them are zero
+ */
+bool pega_qwen35_state_to_panels(float *panels, const float *state, int first_column,
                                  int num_columns, int panel_columns);
 void pega_qwen35_state_from_panels(float *state, const float *panels, int first_column,
                                    int num_columns, int panel_columns);

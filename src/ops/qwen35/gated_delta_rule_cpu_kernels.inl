@@ -86,6 +86,15 @@ static TARGET __attribute__((noinline)) vec NAME(exp)(vec x) {
 #define PAIRS_OF_5(X) X(5, 0) X(5, 1) X(5, 2) X(5, 3) X(5, 4)
 #define PAIRS_OF_6(X) X(6, 0) X(6, 1) X(6, 2) X(6, 3) X(6, 4) X(6, 5)
 #define PAIRS_OF_7(X) X(7, 0) X(7, 1) X(7, 2) X(7, 3) X(7, 4) X(7, 5) X(7, 6)
+/* Rows of a are a_row apart, columns a_step; 3 a_row is what an address cannot hold by itself. */
+#define A_OF_0 aj[0]
+#define A_OF_1 aj[a_row]
+#define A_OF_2 aj[2 * a_row]
+#define A_OF_3 aj3[0]
+#define A_OF_4 aj[4 * a_row]
+#define A_OF_5 aj3[2 * a_row]
+#define A_OF_6 aj3[a_row_3]
+#define A_OF_7 aj3[4 * a_row]
 #if defined(ROWS_8)
 #define NUM_ROWS 8
 #define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
@@ -99,8 +108,11 @@ static TARGET __attribute__((noinline)) vec NAME(exp)(vec x) {
 static TARGET void NAME(multiply)(float *c, const float *a, const float *b, int64_t b_stride,
                                   const float *scale, int num_rows, int depth,
                                   pega_qwen35_shape shape) {
+  const int64_t a_row = shape == PEGA_QWEN35_TRANSPOSED ? 1 : kDim, a_row_3 = 3 * a_row;
+  const int64_t a_step = shape == PEGA_QWEN35_TRANSPOSED ? kDim : 1;
   for (int row = 0; row < num_rows; row += NUM_ROWS) {
-    if (shape != PEGA_QWEN35_FULL) depth = shape == PEGA_QWEN35_LOWER ? row + NUM_ROWS : row;
+    if (shape == PEGA_QWEN35_LOWER) depth = row + NUM_ROWS;
+    if (shape == PEGA_QWEN35_SOLVE) depth = row;
 #define ZERO(r) vec left##r = set1(0.0f), right##r = left##r;
     EACH_ROW(ZERO)
 #undef ZERO
@@ -113,12 +125,12 @@ static TARGET void NAME(multiply)(float *c, const float *a, const float *b, int6
       scale += NUM_ROWS;
     }
     const float *bj = b;
-    const float *aj = a;
-    for (int j = 0; j < depth; j++, aj++, bj += b_stride) {
+    const float *aj = a, *aj3 = a + a_row_3;
+    for (int j = 0; j < depth; j++, aj += a_step, aj3 += a_step, bj += b_stride) {
       const vec b_left = NAME(loadu)(bj), b_right = NAME(loadu)(bj + LANES);
 #define ADD(r)                                 \
   {                                            \
-    const vec factor = set1(aj[(r)*kDim]);     \
+    const vec factor = set1(A_OF_##r);         \
     left##r = fma(factor, b_left, left##r);    \
     right##r = fma(factor, b_right, right##r); \
   }
@@ -141,7 +153,7 @@ static TARGET void NAME(multiply)(float *c, const float *a, const float *b, int6
     EACH_ROW(STORE)
 #undef STORE
     c += NUM_ROWS * COLUMNS;
-    a += NUM_ROWS * kDim;
+    a += NUM_ROWS * a_row;
   }
 }
 
@@ -251,7 +263,9 @@ static TARGET void NAME(recur)(float *s, int64_t s_stride, const float *q, const
   vec o##i = set1(0.0f);
   EACH_QUARTER(UPDATE_AND_CLEAR)
 #undef UPDATE_AND_CLEAR
-  for (int d = 0; d < kDim; d++) {
+  /* Backwards: these columns of all rows lie in half of the first-level cache's sets, where only
+   * the rows that were read last are left. */
+  for (int d = kDim - 1; d >= 0; d--) {
     float *row = s + d * s_stride;
     if (d % 2 == 0) NAME(fetch)(next, s_stride, (kDim + d) / 2);
     const vec kd = set1(k[d]), qd = set1(q[d]);

@@ -228,7 +228,6 @@ static void walk_states(void *self, int64_t begin, int64_t end) {
       pega_qwen35_state_from_panels(job->to_states + (chunk * n + head) * kDim * kDim, states,
                                     first_column, kStateColumns, columns);
       pega_qwen35_load_rows(kernels, s.k, job->k + t.row * kDim, t.stride, t.num_rows, false);
-      pega_qwen35_transpose_k(&s, t.num_rows);
       pega_qwen35_load_rows(kernels, s.q, job->w + t.row * kDim, t.stride, t.num_rows, false);
       pega_qwen35_take_gate_sums(&s.gates, job->g + t.row, n, t.num_rows);
       kernels->decay(NULL, NULL, NULL, NULL, &s.gates, 1.0f, 0);
@@ -238,7 +237,7 @@ static void walk_states(void *self, int64_t begin, int64_t end) {
                           PEGA_QWEN35_FULL);
         kernels->subtract_from(s.v, ones, job->u + at, t.stride, t.num_rows);
         kernels->store(job->to_v + at, t.stride, s.v, 1.0f, t.num_rows);
-        pega_qwen35_update_state(kernels, states + column * kDim, &s, t.num_rows);
+        pega_qwen35_update_state(kernels, states + column * kDim, &s, t.num_rows, false);
       }
     }
     if (job->to_fp32 != NULL) {
