@@ -42,7 +42,9 @@ extern "C" {
 #define PEGA_QWEN35_PREFILL_WORKSPACE "pegainfer.qwen35.gated_delta_rule_prefill_workspace"
 /**
  * \brief How an implementation is chosen: (device, num_tokens, num_sequences, num_key_heads,
- *        num_value_heads, projected, normalize) -> array of maps, in the order in which they are asked.
+ *        num_value_heads, projected, normalize) -> array of maps, one for each implementation: name, device,
+ *        how, when, taken, reason, us (the time that a table predicts, or None), workspace (bytes, or None),
+ *        table (where that comes from, or None), rows (text: the table's rows that were looked at, from 0).
  */
 #define PEGA_QWEN35_PREFILL_EXPLAIN "pegainfer.qwen35.gated_delta_rule_prefill_explain"
 /**
@@ -90,6 +92,36 @@ extern "C" {
  */
 PEGA_API pega_status pega_qwen35_provide_prefill(const char *implementation,
                                                  pega_function *function, pega_error *error);
+
+/* ---------------------------------------------------------------------------- measured choices -- */
+
+/**
+ * \brief Loads a table of measured times, by which prefills choose their implementation from then on.
+ *
+ * `pega tune` writes such tables; docs/tuning.md has their form and the rule. A prefill that names no
+ * implementation takes the one that has the shortest time for its sizes in a table for its device, of those
+ * that can do the call. A table that was loaded goes before those that the environment variable PEGA_CHOICES
+ * names (paths with colons between them, read by the first call that chooses; ignored with raised
+ * privileges), and these before the library's own. Of several the one for as many multiprocessors as the
+ * device has is taken, else one for the same compute capability; of equal ones that which was loaded last.
+ *
+ * The library's own table has none of the implementations that pega_qwen35_provide_prefill() gives: they
+ * round more. A table that has times of them lets them be taken, once they are provided.
+ *
+ * Load tables before asking for workspaces: another implementation may want another one. A call whose
+ * workspace is too small is refused.
+ *
+ * \param path File to read, borrowed; with `text` the name that errors and explanations call it by, or NULL.
+ * \param text The table itself, `size` bytes of JSON, borrowed; NULL: it is in the file.
+ * \return PEGA_ERROR_INVALID_ARGUMENT if both are NULL, PEGA_ERROR_NOT_FOUND or PEGA_ERROR_IO for a file that
+ *         cannot be read, PEGA_ERROR_FORMAT or PEGA_ERROR_RANGE for what is no such table, with the place in it,
+ *         PEGA_ERROR_OUT_OF_MEMORY. Nothing has changed then.
+ *
+ * Any thread, while others call prefills: it is one atomic store, and calls read it without a lock. What was
+ * loaded is kept for the rest of the process. Since 0.1.0.
+ */
+PEGA_API pega_status pega_qwen35_load_choices(const char *path, const char *text, size_t size,
+                                              pega_error *error);
 
 /* ---------------------------------------------------------------------------------- the stages -- */
 

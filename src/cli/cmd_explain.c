@@ -4,6 +4,7 @@
 
 #include "explain_choice.h"
 #include "kernel_pack.h"
+#include "provide.h"
 #include "table.h"
 
 /* Looking for a function in the packs of PEGA_PACK_PATH. */
@@ -182,6 +183,10 @@ cli_exit cli_explain(const cli_options *options, pega_error *error) {
   memset(&found, 0, sizeof found);
   pega_function *choice = cli_choice_find(options->args[0]);
   if (choice != NULL) {
+    if (cli_provide(options, error) != PEGA_OK) {
+      pega_function_release(choice);
+      return CLI_FAILED;
+    }
     const cli_exit code = cli_choice_explain(choice, options, error);
     pega_function_release(choice);
     return code;

@@ -58,10 +58,11 @@ static json_t *make_rows(const pega_value *choices) {
       const pega_value *value = pega_map_value(choice, k);
       size_t size = 0;
       const char *text = pega_value_as_string(value, &size);
-      json_t *shown = text != NULL               ? cli_json_text(text, size)
-                      : value->kind == PEGA_BOOL ? json_boolean(value->as.boolean)
-                      : value->kind == PEGA_INT  ? json_integer(value->as.i64)
-                                                 : json_null();
+      json_t *shown = text != NULL                ? cli_json_text(text, size)
+                      : value->kind == PEGA_BOOL  ? json_boolean(value->as.boolean)
+                      : value->kind == PEGA_INT   ? json_integer(value->as.i64)
+                      : value->kind == PEGA_FLOAT ? cli_json_float(value->as.f64)
+                                                  : json_null();
       cli_json_set(row, key, shown);
     }
     cli_json_append(rows, row);
@@ -69,10 +70,58 @@ static json_t *make_rows(const pega_value *choices) {
   return rows;
 }
 
+/* The rows of a table's file that a choice lies between, each on a line; nothing where it cannot be read. */
+static void print_table_rows(const char *path, const char *rows) {
+  json_t *table = json_load_file(path, JSON_REJECT_DUPLICATES, NULL);
+  const char *at = rows;
+  while (table != NULL && *at != '\0') {
+    char *end = NULL;
+    const json_t *row =
+        json_array_get(json_object_get(table, "rows"), (size_t)strtoul(at, &end, 10));
+    const char *key = NULL;
+    json_t *us = NULL;
+    if (end == at) break;
+    (void)printf("  row %.*s: HK = %" JSON_INTEGER_FORMAT ", HV = %" JSON_INTEGER_FORMAT
+                 ", N = %" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT " tokens:",
+                 (int)(end - at), at, json_integer_value(json_object_get(row, "key_heads")),
+                 json_integer_value(json_object_get(row, "value_heads")),
+                 json_integer_value(json_object_get(row, "sequences")),
+                 json_integer_value(json_object_get(row, "tokens")));
+    const char *comma = " ";
+    json_object_foreach(json_object_get(row, "us"), key, us) {
+      (void)fputs(comma, stdout);
+      cli_print_line(stdout, key);
+      (void)printf(" %.1f us", json_number_value(us));
+      comma = ", ";
+    }
+    (void)putchar('\n');
+    at = end + strspn(end, ", ");
+  }
+  json_decref(table);
+}
+
+/* Where the choice comes from. */
+static void print_source(const json_t *rows) {
+  const json_t *first = json_array_get(rows, 0);
+  const char *table = cli_member_text(first, "table");
+  if (*table == '\0') {
+    (void)printf(
+        "\nNo table of measured times knows of such a call: the first that fits is taken.");
+  } else {
+    (void)fputs("\nThe one with the shortest time is taken, by ", stdout);
+    cli_print_line(stdout, table);
+    (void)fputs(", rows ", stdout);
+    cli_print_line(stdout, cli_member_text(first, "rows"));
+    (void)fputs(", counted from 0.\n", stdout);
+    print_table_rows(table, cli_member_text(first, "rows"));
+  }
+  (void)printf("%sA call may name another as 'implementation'.\n", *table == '\0' ? " " : "");
+}
+
 static void print_text(const char *name, const char *device, const int64_t sizes[kSizes],
                        const json_t *rows) {
-  cli_table table = {7, 0, 0, NULL};
-  static const char *const head[] = {"implementation", "device",    "how", "taken by itself",
+  cli_table table = {8, 0, 0, NULL};
+  static const char *const head[] = {"implementation", "device",    "how", "taken by itself", "us",
                                      "taken",          "workspace", "why"};
   size_t index = 0;
   json_t *row = NULL;
@@ -86,6 +135,12 @@ static void print_text(const char *name, const char *device, const int64_t sizes
     cli_table_add(&table, cli_member_text(row, "device"));
     cli_table_add(&table, cli_member_text(row, "how"));
     cli_table_add(&table, cli_member_text(row, "when"));
+    const json_t *us = json_object_get(row, "us");
+    if (json_is_real(us)) {
+      cli_table_addf(&table, "%.1f", json_real_value(us));
+    } else {
+      cli_table_add(&table, "-");
+    }
     cli_table_add(&table, json_is_true(json_object_get(row, "taken")) ? "yes" : "no");
     const json_t *workspace = json_object_get(row, "workspace");
     if (json_is_integer(workspace)) {
@@ -96,7 +151,7 @@ static void print_text(const char *name, const char *device, const int64_t sizes
     cli_table_add(&table, cli_member_text(row, "reason"));
   }
   cli_table_print(&table, 2);
-  (void)printf("\nThe first that fits is taken; a call may name another as 'implementation'.\n");
+  print_source(rows);
 }
 
 cli_exit cli_choice_explain(pega_function *function, const cli_options *options,

@@ -98,6 +98,9 @@ static void what_is_launched(void) {
   EXPECT_OK(prefill("triton_stages", true, &error), &error);
   assert_int_equal(pega_fake_driver_num_launches(), 13);
   assert_int_equal(pega_fake_driver_count("cuMemAllocAsync"), 1);
+  EXPECT_OK(prefill("triton_fused", true, &error), &error); /* and what makes its inputs */
+  assert_int_equal(pega_fake_driver_num_launches(), 15);
+  assert_int_equal(pega_fake_driver_count("cuMemAllocAsync"), 1);
   assert_int_equal(pega_fake_driver_count("cuCtxSynchronize"), 0);
   machine_expect_no_faults(0);
 }
@@ -132,7 +135,7 @@ static void refused_midway(void) {
   EXPECT_OK(prefill(NULL, true, &error), &error);
   for (int nth = 1; nth <= 3; ++nth) {
     pega_fake_driver_clear_records();
-    pega_fake_driver_fail("cuLaunchKernel", (uint64_t)nth, 1, false);
+    machine_fail_launch(nth, 1);
     EXPECT_ERROR(prefill(NULL, true, &error), &error, PEGA_ERROR_DRIVER,
                  nth == 1   ? "nothing was launched"
                  : nth == 2 ? "1 launches of this call were queued before one failed"
@@ -153,7 +156,7 @@ static void nothing_is_left(void) {
   pega_fake_driver_fail("cuMemAllocAsync", 1, 2, false);
   EXPECT_ERROR(prefill(NULL, false, &error), &error, PEGA_ERROR_OUT_OF_MEMORY, "cuMemAllocAsync");
   pega_fake_driver_clear_failures();
-  pega_fake_driver_fail("cuLaunchKernel", 2, 1, false);
+  machine_fail_launch(2, 1);
   EXPECT_ERROR(prefill(NULL, false, &error), &error, PEGA_ERROR_DRIVER, "were queued");
   pega_fake_driver_clear_failures();
   machine_expect_live(&before, "after failures");

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../core/allocations.h"
 #include "machine.h"
 
 enum { kHK = 2, kHV = 4, kDim = 128, kState = 128 * 128, kMostTokens = 300, kMostSequences = 4 };
@@ -98,6 +99,7 @@ typedef struct stand_in {
   int64_t chunk;
   void *stream;
   CUcontext context;
+  int workspace_device;
   uint64_t launches_before;
 } stand_in;
 
@@ -191,6 +193,10 @@ static pega_status call_stand_in(void *self, const pega_value *args, int32_t num
   seen->chunk = args[kChunk].as.i64;
   seen->stream = args[kStream].as.pointer;
   seen->context = machine_current();
+  assert_int_equal(
+      cu.cuPointerGetAttribute(&seen->workspace_device, FAKE_CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL,
+                               seen->data[kWorkspace]),
+      0);
   seen->launches_before = pega_fake_driver_num_launches();
   if (seen->quiet) return seen->answer;
   if (seen->answer != PEGA_OK) {
@@ -246,6 +252,7 @@ static void provide(void) {
 
 /* --- calls --- */
 
+static pega_function *prefill_function;
 static CUstream stream;
 static uint64_t memory[8]; /* q, k, v, g, beta, states, output, workspace */
 static uint64_t cu_seqlens, final_states;
@@ -253,7 +260,8 @@ enum { kWorkspaceBytes = 64 << 20 };
 
 static void start(void) {
   pega_error error = PEGA_ERROR_INIT;
-  machine_start("");
+  machine_start("devices=2");
+  EXPECT_OK(pega_registry_get(PEGA_QWEN35_PREFILL, &prefill_function, &error), &error);
   const size_t sizes[] = {kMostTokens * kHK * 256, kMostTokens * kHK * 256,
                           kMostTokens * kHV * 256, kMostTokens * kHV * 4,
                           kMostTokens * kHV * 4,   kMostSequences * kHV * kState * 4,
@@ -300,7 +308,7 @@ typedef struct how {
   const char *implementation;
   DLDevice device;
   int64_t tokens, sequences;
-  bool initial, listed, no_final, in_place, no_workspace;
+  bool initial, listed, no_final, in_place, no_workspace, check;
   void *output, *final; /* NULL: the device's */
 } how;
 
@@ -331,7 +339,7 @@ static pega_status prefill(const how *h, pega_error *error) {
 #undef AT
   const pega_value none = pega_value_none();
   const bool cpu = device.device_type == kDLCPU;
-  pega_value args[13] = {pega_value_tensor(&q),
+  pega_value args[14] = {pega_value_tensor(&q),
                          pega_value_tensor(&k),
                          pega_value_tensor(&v),
                          pega_value_tensor(&g),
@@ -343,13 +351,9 @@ static pega_status prefill(const how *h, pega_error *error) {
                          h->no_final ? none : pega_value_tensor(&final),
                          none,
                          h->implementation == NULL ? none : pega_value_string(h->implementation),
-                         h->no_workspace || cpu ? none : pega_value_tensor(&work)};
-  pega_function *function;
-  pega_status status = pega_registry_get(PEGA_QWEN35_PREFILL, &function, error);
-  if (status != PEGA_OK) return status;
-  status = pega_function_call(function, args, 13, NULL, error);
-  pega_function_release(function);
-  return status;
+                         h->no_workspace || cpu ? none : pega_value_tensor(&work),
+                         h->check ? pega_value_bool(true) : none};
+  return pega_function_call(prefill_function, args, 14, NULL, error);
 }
 
 static double float_of(uint16_t bits) {
@@ -511,6 +515,51 @@ static void what_it_is_given(void) {
   machine_expect_no_faults(0);
 }
 
+/* A call goes to its tensors' device, whatever context the thread is in: what is provided, memory from the
+ * pool, and what waits for the values. A context of the device's own is as good as the primary one. */
+static void contexts(void) {
+  pega_error error = PEGA_ERROR_INIT;
+  start();
+  provide();
+  EXPECT_OK(pega_stream_set(CUDA(0), NULL, NULL, &error), &error); /* a stream of each context */
+  CUcontext primary[2], own, popped;
+  for (int i = 0; i < 2; ++i) {
+    assert_int_equal(cu.cuDevicePrimaryCtxRetain(&primary[i], i), 0);
+  }
+  assert_int_equal(cu.cuCtxCreate_v2(&own, 0, 0), 0);
+  assert_int_equal(cu.cuCtxPopCurrent_v2(&popped), 0);
+  float *g = (float *)(uintptr_t)memory[3];
+  const float first = g[0];
+  CUcontext const current[] = {primary[1], NULL, own, primary[0]};
+  for (int i = 0; i < COUNT(current); ++i) {
+    CUcontext const expected = current[i] == own ? own : primary[0];
+    for (int pool = 0; pool < 2; ++pool) {
+      const how h = {.implementation = "flashinfer",
+                     .device = CUDA(0),
+                     .tokens = 5,
+                     .sequences = 1,
+                     .no_workspace = pool == 1};
+      how checked = h;
+      checked.check = true;
+      assert_int_equal(cu.cuCtxSetCurrent(current[i]), 0);
+      seen.workspace_device = -1;
+      EXPECT_OK(prefill(&h, &error), &error);
+      assert_ptr_equal(seen.context, expected);
+      assert_int_equal(seen.workspace_device, 0);
+      assert_ptr_equal(machine_current(), current[i]);
+      assert_ptr_equal(machine_last_launch().context, expected);
+      assert_int_equal(machine_live().launches_in_flight, 1);
+      g[0] = NAN;
+      EXPECT_ERROR(prefill(&checked, &error), &error, PEGA_ERROR_RANGE, "expected");
+      g[0] = first;
+      assert_int_equal(machine_live().launches_in_flight, 0);
+      assert_ptr_equal(machine_current(), current[i]);
+    }
+  }
+  machine_expect_no_faults(0);
+  pega_error_clear(&error);
+}
+
 /* One sequence, that nobody lists; no final state; the state in place; none at all. */
 static void forms(void) {
   pega_error error = PEGA_ERROR_INIT;
@@ -602,6 +651,48 @@ static void projected(void) {
   pega_function_release(function);
   pega_error_clear(&error);
   machine_expect_no_faults(0);
+}
+
+/* What a call costs beside the function: nothing is formatted or allocated, and of the driver it asks the
+ * current context and the launches. */
+static void costs(void) {
+  pega_error error = PEGA_ERROR_INIT;
+  start();
+  provide();
+  seen.parked = true;
+  assert_int_equal(
+      pega_fake_driver_set_kernel("gated_delta_rule_prefill_linear_inputs", NULL, NULL), 0);
+  assert_int_equal(
+      pega_fake_driver_set_kernel("gated_delta_rule_prefill_linear_outputs", NULL, NULL), 0);
+  const how all[] = {
+      {.implementation = "flashinfer", .device = CUDA(0), .tokens = 65, .sequences = 1},
+      {.implementation = "flashinfer_cp", .device = CUDA(0), .tokens = 65, .sequences = 1},
+      {.implementation = "flashinfer",
+       .device = CUDA(0),
+       .tokens = 65,
+       .sequences = 1,
+       .no_final = true}};
+  for (int i = 0; i < COUNT(all); ++i) {
+    EXPECT_OK(prefill(&all[i], &error), &error); /* prepares */
+    pega_fake_driver_clear_records();
+    pega_fake_driver_set_quiet(true);
+    for (int again = 0; again < 3; ++again) {
+      allocations_begin(0);
+      const pega_status status = prefill(&all[i], &error);
+      const allocations got = allocations_end();
+      EXPECT_OK(status, &error);
+      assert_int_equal(error.status, PEGA_OK);
+      assert_string_equal(pega_error_message(&error), "");
+      if (!allocations_are_counted()) continue;
+      assert_int_equal(got.made, 0);
+      assert_int_equal(got.locks, 0);
+    }
+    const uint64_t launches = all[i].no_final ? 1 : 2;
+    assert_int_equal(pega_fake_driver_count("cuLaunchKernel"), 3 * launches);
+    assert_int_equal(pega_fake_driver_count("cuCtxGetCurrent"), 3 * (launches + 2));
+    assert_int_equal(pega_fake_driver_count(NULL), 3 * (2 * launches + 2));
+    pega_fake_driver_set_quiet(false);
+  }
 }
 
 static void its_errors(void) {
@@ -781,8 +872,10 @@ static void provided_meanwhile(void) {
   }
 IN_CHILD(not_provided)
 IN_CHILD(what_it_is_given)
+IN_CHILD(contexts)
 IN_CHILD(forms)
 IN_CHILD(projected)
+IN_CHILD(costs)
 IN_CHILD(its_errors)
 IN_CHILD(captured)
 IN_CHILD(explained)
@@ -796,14 +889,11 @@ int main(void) {
     return SUPPORT_SKIP;
   }
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_not_provided),
-      cmocka_unit_test(test_what_it_is_given),
-      cmocka_unit_test(test_forms),
-      cmocka_unit_test(test_projected),
-      cmocka_unit_test(test_its_errors),
-      cmocka_unit_test(test_captured),
-      cmocka_unit_test(test_explained),
-      cmocka_unit_test(test_another_gpu),
+      cmocka_unit_test(test_not_provided),       cmocka_unit_test(test_what_it_is_given),
+      cmocka_unit_test(test_contexts),           cmocka_unit_test(test_forms),
+      cmocka_unit_test(test_projected),          cmocka_unit_test(test_costs),
+      cmocka_unit_test(test_its_errors),         cmocka_unit_test(test_captured),
+      cmocka_unit_test(test_explained),          cmocka_unit_test(test_another_gpu),
       cmocka_unit_test(test_provided_meanwhile),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

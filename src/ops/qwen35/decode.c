@@ -140,20 +140,6 @@ static pega_status read_slots(const pega_value *args, pega_decode *call, pega_er
                         call->function, call->shape.num_sequences, call->num_slots);
 }
 
-static pega_status check_memory(const pega_value *args, const pega_param *params,
-                                const pega_decode *call, pega_error *error) {
-  const pega_gdr_memory in = {call->function, call->place, call->device, 0};
-  pega_memory memory[kBehindOutput];
-  int count = 0;
-  for (int arg = 0; arg < kBehindOutput; ++arg) {
-    if (arg == kScale) continue;
-    pega_status status = pega_gdr_read_memory(&in, &params[arg], &args[arg], arg != kSlots, -1,
-                                              &memory[count++], error);
-    if (status != PEGA_OK) return status;
-  }
-  return pega_memory_check(call->function, memory, count, error);
-}
-
 /* One token and its state. */
 static pega_status check_token(const pega_decode *call, int64_t token, int64_t slot,
                                pega_error *error) {
@@ -200,11 +186,14 @@ PEGA_HOT static pega_status run(pega_decode *call, const pega_value *args, const
   call->states = pega_gdr_data(&args[kStates]);
   call->output = pega_gdr_data(&args[kOutput]);
   call->scale = pega_gdr_scale(&args[kScale]);
-  status = check_memory(args, params, call, error);
+  static const pega_gdr_memory_arg memory[] = {
+      {0, false, -1}, {1, false, -1},       {2, false, -1},     {3, false, -1},
+      {4, false, -1}, {kStates, false, -1}, {kSlots, true, -1}, {kOutput, false, -1}};
+  const pega_gdr_memory in = {call->function, call->place, call->device, 0};
+  status = pega_gdr_check_memory(&in, params, args, memory, PEGA_GDR_COUNT(memory), error);
   if (status == PEGA_OK && check) {
     status = check_values(call, error);
   } else if (status == PEGA_OK && call->place == kPlaceCpu && call->slots != NULL) {
-    const pega_gdr_memory in = {call->function, kPlaceCpu, 0, 0};
     status = pega_gdr_check_slots(&in, call->slots, call->slot_bits, call->shape.num_sequences,
                                   call->num_slots, NULL, error);
   }

@@ -4,10 +4,11 @@
 #include <inttypes.h>
 
 #include "core/hot.h"
+#include "core/object.h"
 
 void *pega_gdr_data(const pega_value *value) {
-  const DLTensor *tensor = pega_value_as_tensor(value);
-  return tensor == NULL ? NULL : pega_tensor_data(tensor);
+  const DLTensor *tensor = pega_tensor_of(value);
+  return tensor == NULL ? NULL : pega_tensor_address(tensor);
 }
 
 float pega_gdr_scale(const pega_value *value) {
@@ -107,22 +108,40 @@ pega_status pega_gdr_check_inputs(const pega_gdr_memory *in, const pega_gdr_inpu
   return status;
 }
 
-pega_status pega_gdr_read_memory(const pega_gdr_memory *in, const pega_param *param,
-                                 const pega_value *value, bool wide, int in_place, pega_memory *out,
-                                 pega_error *error) {
-  const DLTensor *tensor = pega_value_as_tensor(value);
-  out->name = param->name;
-  out->begin = tensor == NULL ? 0 : (uintptr_t)pega_tensor_data(tensor);
-  out->bytes = tensor == NULL ? 0 : pega_tensor_num_bytes(tensor);
-  out->output = (param->flags & PEGA_PARAM_OUTPUT) != 0;
-  out->in_place = (int8_t)in_place;
-  if (in->place != kPlaceCuda || !wide || out->bytes == 0 || out->begin % kGdrAlignment == 0) {
-    return PEGA_OK;
-  }
+__attribute__((cold, noinline)) static pega_status misaligned(const char *function,
+                                                              const pega_memory *memory,
+                                                              pega_error *error) {
   return pega_error_set(error, PEGA_ERROR_LAYOUT, NULL,
                         "%s: '%s' at 0x%" PRIxPTR
                         ": expected an address aligned to %d bytes on a GPU",
-                        in->function, out->name, out->begin, kGdrAlignment);
+                        function, memory->name, memory->begin, kGdrAlignment);
+}
+
+PEGA_HOT pega_status pega_gdr_check_memory(const pega_gdr_memory *in, const pega_param *params,
+                                           const pega_value *args, const pega_gdr_memory_arg *which,
+                                           int count, pega_error *error) {
+  pega_memory memory[kMaxMemoryArgs];
+  for (int i = 0; i < count; ++i) {
+    const pega_param *param = &params[which[i].arg];
+    const DLTensor *tensor = pega_tensor_of(&args[which[i].arg]);
+    pega_memory *out = &memory[i];
+    out->name = param->name;
+    out->begin = 0;
+    out->bytes = 0;
+    out->output = (param->flags & PEGA_PARAM_OUTPUT) != 0;
+    out->in_place = which[i].in_place;
+    if (tensor == NULL) continue;
+    const int64_t *shape = tensor->shape;
+    int64_t bytes = tensor->dtype.bits / 8;
+    for (int32_t axis = 0; axis < tensor->ndim; ++axis) bytes *= shape[axis];
+    out->begin = (uintptr_t)pega_tensor_address(tensor);
+    out->bytes = bytes;
+    if (in->place == kPlaceCuda && !which[i].narrow && out->begin % kGdrAlignment != 0 &&
+        bytes != 0) {
+      return misaligned(in->function, out, error);
+    }
+  }
+  return pega_memory_check(in->function, memory, count, error);
 }
 
 pega_status pega_gdr_read_indices(const char *function, const char *name, const pega_value *value,

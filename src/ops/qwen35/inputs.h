@@ -64,11 +64,19 @@ static inline bool pega_gdr_is_true(const pega_value *value) {
 /* The scale that an optional number says; None is 128^-0.5. */
 float pega_gdr_scale(const pega_value *value);
 
-/* One argument's memory for pega_memory_check(), its alignment checked where it is for a kernel that
- * reads it in wide pieces. */
-pega_status pega_gdr_read_memory(const pega_gdr_memory *in, const pega_param *param,
-                                 const pega_value *value, bool wide, int in_place, pega_memory *out,
-                                 pega_error *error);
+/* An argument whose memory is checked. */
+typedef struct pega_gdr_memory_arg {
+  uint8_t arg;
+  bool narrow; /* no kernel reads it in wide pieces, so that it has its elements' alignment alone */
+  int8_t in_place; /* which of these it may be, or -1 */
+} pega_gdr_memory_arg;
+enum { kMaxMemoryArgs = 10 };
+
+/* That these arguments' memory is aligned as kernels want it and that what is written overlaps
+ * nothing; elements are whole bytes. */
+pega_status pega_gdr_check_memory(const pega_gdr_memory *in, const pega_param *params,
+                                  const pega_value *args, const pega_gdr_memory_arg *which,
+                                  int count, pega_error *error);
 
 /* That an optional tensor of indices, 'cu_seqlens' or 'slots', is of int32 or int64; its address and
  * bits. */

@@ -86,23 +86,6 @@ static pega_status check_states(const pega_prefill *call, const char *name, cons
 
 /* --- checks of more than one argument --- */
 
-static pega_status check_memory(const pega_value *args, int32_t workspace_arg,
-                                const pega_param *params, const pega_prefill *call,
-                                pega_error *error) {
-  const pega_gdr_memory in = {call->function, call->place, call->device, 0};
-  const int32_t which[] = {0, 1, 2, 3, 4, kInitial, kSeqlens, kOutput, kFinal, workspace_arg};
-  enum { kCount = sizeof which / sizeof *which, kInitialHere = 5 };
-  pega_memory memory[kCount];
-  for (int i = 0; i < kCount; ++i) {
-    const int32_t arg = which[i];
-    const bool wide = arg != kSeqlens && arg != workspace_arg;
-    pega_status status = pega_gdr_read_memory(&in, &params[arg], &args[arg], wide,
-                                              arg == kFinal ? kInitialHere : -1, &memory[i], error);
-    if (status != PEGA_OK) return status;
-  }
-  return pega_memory_check(call->function, memory, kCount, error);
-}
-
 static pega_status check_values(const pega_prefill *call, pega_error *error) {
   const pega_gdr_memory in = {call->function, call->place, call->device, 0};
   const pega_gdr_shape *shape = &call->shape;
@@ -169,12 +152,22 @@ PEGA_HOT static pega_status run(pega_prefill *call, const pega_value *args,
   call->output = pega_gdr_data(&args[kOutput]);
   call->final_state = pega_gdr_data(&args[kFinal]);
   call->scale = pega_gdr_scale(&args[kScale]);
-  status = check_memory(args, choice + 1, params, call, error);
+  const pega_gdr_memory in = {call->function, call->place, call->device, 0};
+  const pega_gdr_memory_arg memory[] = {{0, false, -1},
+                                        {1, false, -1},
+                                        {2, false, -1},
+                                        {3, false, -1},
+                                        {4, false, -1},
+                                        {kInitial, false, -1},
+                                        {kSeqlens, true, -1},
+                                        {kOutput, false, -1},
+                                        {kFinal, false, 5 /* the initial state */},
+                                        {(uint8_t)(choice + 1), true, -1}};
+  status = pega_gdr_check_memory(&in, params, args, memory, PEGA_GDR_COUNT(memory), error);
   if (status != PEGA_OK) return status;
   if (pega_gdr_is_true(&args[choice + 2])) {
     status = check_values(call, error);
   } else if (call->place == kPlaceCpu && call->cu_seqlens != NULL) {
-    const pega_gdr_memory in = {call->function, kPlaceCpu, 0, 0};
     status = pega_gdr_check_seqlens(&in, call->cu_seqlens, call->cu_seqlens_bits,
                                     call->shape.num_sequences, call->shape.num_tokens, error);
   }

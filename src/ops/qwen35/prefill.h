@@ -25,9 +25,10 @@ typedef struct pega_prefill {
 typedef struct pega_prefill_implementation {
   const char *name;
   pega_gdr_place place;
-  /* Taken by itself up to this many tokens a sequence on average; 0: only when it is asked for. */
+  /* Where no table knows of a call: taken by itself up to this many tokens a sequence on average; 0: only
+   * when it is asked for. */
   int64_t max_tokens;
-  /* And up to this many in all: on a GPU nobody knows how they are spread over the sequences. */
+  /* And of several sequences up to this many in all: on a GPU nobody knows how they are spread. */
   int64_t max_total;
   /* Why it cannot be used for a call, or NULL. Looks at shape, device, in.projected and in.normalize
    * alone. */
@@ -40,11 +41,11 @@ typedef struct pega_prefill_implementation {
 
 enum { kGdrWorkspaceAlignment = 256 };
 
-/* In the order in which they are asked. */
+/* In the order in which they are asked where no table of measured times knows of a call. */
 extern const pega_prefill_implementation pega_prefill_implementations[];
 extern const int pega_num_prefill_implementations;
 
-/* The implementation of this name, or, where `name` is NULL, the one that the table takes. `name` has
+/* The implementation of this name, or, where `name` is NULL, the one that is taken by itself. `name` has
  * `name_size` bytes. */
 pega_status pega_prefill_choose(const pega_prefill *call, const char *name, size_t name_size,
                                 const pega_prefill_implementation **out, pega_error *error);
@@ -53,14 +54,16 @@ pega_status pega_prefill_choose(const pega_prefill *call, const char *name, size
 int64_t pega_prefill_workspace(const pega_prefill *call,
                                const pega_prefill_implementation *implementation);
 
-/* An array of maps, one for each implementation: name, device, how, when, taken, reason, workspace. */
+/* An array of maps, one for each implementation: name, device, how, when, taken, reason, us, workspace,
+ * table, rows. */
 pega_status pega_prefill_explain(const pega_prefill *call, pega_value *out, pega_error *error);
 
 /* Implementations of a GPU (prefill_cuda.c). */
 int64_t pega_prefill_chunked_workspace(const pega_prefill *call);
 pega_status pega_prefill_chunked(const pega_prefill *call, void *workspace, pega_error *error);
-int64_t pega_prefill_recurrent_workspace(const pega_prefill *call);
+int64_t pega_prefill_inputs_workspace(const pega_prefill *call);
 pega_status pega_prefill_recurrent(const pega_prefill *call, void *workspace, pega_error *error);
+pega_status pega_prefill_fused(const pega_prefill *call, void *workspace, pega_error *error);
 int64_t pega_prefill_stages_workspace(const pega_prefill *call);
 pega_status pega_prefill_stages(const pega_prefill *call, void *workspace, pega_error *error);
 

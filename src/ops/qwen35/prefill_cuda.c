@@ -10,10 +10,13 @@
 
 /* --- the kernels --- */
 
-enum { kPrepare, kNormalize, kChunk, kScan, kRecurrent, kNumKernels };
+enum { kPrepare, kNormalize, kChunk, kScan, kFused, kRecurrent, kNumKernels };
 #define TRITON "pegainfer.triton_cubin.qwen35.gated_delta_rule_prefill_"
 #define CUDA "pegainfer.cuda_cubin.qwen35.gated_delta_rule_prefill_"
 #define SIZES "#num_tokens #num_sequences &cu_seqlens_bits ^num_key_heads ^num_value_heads "
+#define WHOLE                                                                 \
+  "*q_ptr *k_ptr *v_ptr *g_ptr *beta_ptr ?initial_state_ptr ?cu_seqlens_ptr " \
+  "*output_ptr ?final_state_ptr " SIZES "#v_stride %scale ~stream"
 static pega_kernel_slot slots[kNumKernels] = {
     [kPrepare] = {TRITON "prepare", NULL,
                   "*qkv_ptr *b_ptr *a_ptr *dt_bias_ptr *a_log_ptr *q_out_ptr *k_out_ptr *g_out_ptr "
@@ -30,10 +33,8 @@ static pega_kernel_slot slots[kNumKernels] = {
          "*q_ptr *k_ptr *w_ptr *u_ptr *p_ptr *g_cumsum_ptr ?initial_state_ptr ?cu_seqlens_ptr "
          "*output_ptr ?final_state_ptr " SIZES "%scale ~stream",
          NULL},
-    [kRecurrent] = {CUDA "recurrent", NULL,
-                    "*q_ptr *k_ptr *v_ptr *g_ptr *beta_ptr ?initial_state_ptr ?cu_seqlens_ptr "
-                    "*output_ptr ?final_state_ptr " SIZES "#v_stride %scale ~stream",
-                    NULL},
+    [kFused] = {TRITON "fused", NULL, WHOLE, NULL},
+    [kRecurrent] = {CUDA "recurrent", NULL, WHOLE, NULL},
 };
 
 pega_kernel_slot pega_prefill_linear_inputs = {
@@ -106,22 +107,6 @@ pega_status pega_prefill_start(const pega_prefill *call, pega_kernel_slot *const
   return pega_kernels_ready(kernels, count, out->stream, call->device, error);
 }
 
-/* A driver that takes one launch of a call and refuses the next. */
-__attribute__((cold, noinline)) pega_status pega_prefill_failed_midway(
-    const pega_prefill_launcher *with, pega_status status, pega_error *error) {
-  if (error == NULL || with->launched == 0) return status;
-  pega_error why = PEGA_ERROR_INIT;
-  pega_error_copy(error, &why);
-  pega_error_set(
-      error, status, NULL,
-      "%s: %d launches of this call were queued before one failed: its output, its final "
-      "state and a capture that it is in are not to be used: %s",
-      with->call->function, with->launched, pega_error_message(&why));
-  error->code = why.code;
-  pega_error_clear(&why);
-  return status;
-}
-
 pega_status pega_prefill_enqueue(pega_prefill_launcher *with, pega_kernel_slot *slot,
                                  const pega_value *args, pega_error *error) {
   pega_status status =
@@ -131,7 +116,7 @@ pega_status pega_prefill_enqueue(pega_prefill_launcher *with, pega_kernel_slot *
     ++with->launched;
     return PEGA_OK;
   }
-  return pega_prefill_failed_midway(with, status, error);
+  return pega_launch_failed_midway(with->call->function, with->launched, status, error);
 }
 
 pega_status pega_prefill_prepare_inputs(pega_prefill_launcher *with, const pega_prefill_inputs *in,
@@ -256,20 +241,21 @@ pega_status pega_prefill_chunked(const pega_prefill *call, void *memory, pega_er
   return pega_prefill_enqueue(&with, &slots[kScan], args, error);
 }
 
-/* --- recurrent: one launch --- */
+/* --- recurrent and fused: one launch --- */
 
-int64_t pega_prefill_recurrent_workspace(const pega_prefill *call) {
+int64_t pega_prefill_inputs_workspace(const pega_prefill *call) {
   pega_prefill_parts workspace = {NULL, 0};
   (void)pega_prefill_take_inputs(call, &workspace);
   return workspace.used;
 }
 
-pega_status pega_prefill_recurrent(const pega_prefill *call, void *memory, pega_error *error) {
+static pega_status run_whole(const pega_prefill *call, pega_kernel_slot *slot, void *memory,
+                             pega_error *error) {
   const pega_gdr_shape *shape = &call->shape;
   pega_prefill_parts workspace = {memory, 0};
   const pega_prefill_inputs in = pega_prefill_take_inputs(call, &workspace);
   pega_kernel_slot *needed[kPrefillMaxLaunches];
-  const int count = pega_prefill_list_kernels(call, NULL, &slots[kRecurrent], needed);
+  const int count = pega_prefill_list_kernels(call, NULL, slot, needed);
   pega_prefill_launcher with;
   pega_status status = pega_prefill_start(call, needed, count, &with, error);
   if (status == PEGA_OK) status = pega_prefill_prepare_inputs(&with, &in, error);
@@ -293,7 +279,15 @@ pega_status pega_prefill_recurrent(const pega_prefill *call, void *memory, pega_
       F(call->scale),
       P(with.stream),
   };
-  return pega_prefill_enqueue(&with, &slots[kRecurrent], args, error);
+  return pega_prefill_enqueue(&with, slot, args, error);
+}
+
+pega_status pega_prefill_recurrent(const pega_prefill *call, void *memory, pega_error *error) {
+  return run_whole(call, &slots[kRecurrent], memory, error);
+}
+
+pega_status pega_prefill_fused(const pega_prefill *call, void *memory, pega_error *error) {
+  return run_whole(call, &slots[kFused], memory, error);
 }
 
 /* --- the seven stages --- */
@@ -463,7 +457,8 @@ pega_status pega_prefill_prepare(void *self, DLDevice device, pega_error *error)
   pega_kernel_slot *const more[] = {&pega_qwen35_chunk_solve_kernel, &pega_prefill_linear_inputs,
                                     &pega_prefill_linear_outputs};
   enum { kNumMore = sizeof more / sizeof *more };
-  pega_error why = PEGA_ERROR_INIT;
+  pega_error why;
+  pega_error_init(&why);
   for (int i = 0; i < kNumStages + kNumMore && status == PEGA_OK; ++i) {
     pega_kernel_slot *slot = i < kNumStages ? pega_gdr_stages[i].slot : more[i - kNumStages];
     const pega_status had = pega_kernel_slot_prepare(slot, device, &why);

@@ -44,10 +44,6 @@ pega_status pega_prefill_prepare_inputs(pega_prefill_launcher *with, const pega_
                                         pega_error *error);
 pega_status pega_prefill_enqueue(pega_prefill_launcher *with, pega_kernel_slot *slot,
                                  const pega_value *args, pega_error *error);
-/* Says what was launched before the failure that `error` tells of. */
-pega_status pega_prefill_failed_midway(const pega_prefill_launcher *with, pega_status status,
-                                       pega_error *error);
-
 /* Kernels on both sides of a provided function. */
 extern pega_kernel_slot pega_prefill_linear_inputs, pega_prefill_linear_outputs;
 

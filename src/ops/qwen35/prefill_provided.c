@@ -220,7 +220,8 @@ static pega_status call_it(const pega_prefill_launcher *with, int which, int64_t
 __attribute__((cold, noinline)) static pega_status named(const pega_prefill *call, int which,
                                                          pega_status status, pega_error *error) {
   if (error == NULL) return status;
-  pega_error why = PEGA_ERROR_INIT;
+  pega_error why;
+  pega_error_init(&why);
   pega_error_copy(error, &why);
   pega_error_set(error, status, pega_error_kind(&why), "%s: implementation '%s': %s",
                  call->function, names[which], pega_error_message(&why));
@@ -243,7 +244,8 @@ static pega_status call_in_context(const pega_prefill_launcher *with, int which,
     if (status != PEGA_OK) status = named(call, which, status, error);
     status = pega_cuda_leave(driver, call->function, &guard, status, error);
   }
-  return status == PEGA_OK ? PEGA_OK : pega_prefill_failed_midway(with, status, error);
+  if (status == PEGA_OK) return PEGA_OK;
+  return pega_launch_failed_midway(call->function, with->launched, status, error);
 }
 
 #define P(pointer) pega_value_pointer(pointer)
@@ -252,6 +254,11 @@ static pega_status call_in_context(const pega_prefill_launcher *with, int which,
 static pega_status run(const pega_prefill *call, int which, int64_t chunk, void *memory,
                        pega_error *error) {
   const pega_gdr_shape *shape = &call->shape;
+  const pega_cuda_driver *driver = pega_cuda_driver_opened();
+  if (driver != NULL && pega_cuda_records(driver)) {
+    return pega_cuda_refuse_recording(
+        call->function, "its implementation was provided: take one of the library's own", error);
+  }
   pega_prefill_parts workspace = {memory, 0};
   const parts at = take(call, chunk, &workspace);
   pega_kernel_slot *needed[kPrefillMaxLaunches];

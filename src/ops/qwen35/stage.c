@@ -37,7 +37,17 @@ static int64_t extent(const pega_stage_memory *memory, const pega_gdr_shape *sha
   return rows * row * memory->element_size;
 }
 
-static pega_status check_memory(const pega_stage *stage, const stage_call *call,
+__attribute__((cold, noinline)) static pega_status misaligned(const stage_call *call,
+                                                              const pega_memory *memory,
+                                                              pega_error *error) {
+  return pega_error_set(error, PEGA_ERROR_LAYOUT, NULL,
+                        "%s: '%s' at 0x%" PRIxPTR
+                        ": expected an address aligned to %d bytes on a GPU",
+                        call->function, memory->name, memory->begin, kGdrAlignment);
+}
+
+/* `align`: also that addresses are aligned as kernels have them. */
+static pega_status check_memory(const pega_stage *stage, const stage_call *call, bool align,
                                 pega_error *error) {
   pega_memory memory[kMaxStageMemory];
   for (int i = 0; i < stage->num_memory; ++i) {
@@ -47,6 +57,9 @@ static pega_status check_memory(const pega_stage *stage, const stage_call *call,
     memory[i].bytes = call->memory[i] == NULL ? 0 : extent(of, &call->shape);
     memory[i].output = of->output;
     memory[i].in_place = of->in_place;
+    if (align && memory[i].begin % kGdrAlignment != 0 && memory[i].bytes != 0) {
+      return misaligned(call, &memory[i], error);
+    }
   }
   return pega_memory_check(call->function, memory, stage->num_memory, error);
 }
@@ -86,27 +99,12 @@ PEGA_HOT static pega_status call_raw(void *self, const pega_value *args, int32_t
   call.shape.num_key_heads = stage->has_key_heads ? sizes[0].as.i64 : call.shape.num_value_heads;
   pega_status status =
       check_raw_shape(stage, &call, stage->has_key_heads ? sizes[2].as.i64 : 0, error);
-  if (status == PEGA_OK) status = check_memory(stage, &call, error);
+  if (status == PEGA_OK) status = check_memory(stage, &call, false, error);
   if (status != PEGA_OK || is_empty(stage, &call)) return status;
   return pega_kernel_slot_launch(stage->slot, call.function, args, -1, NULL, error);
 }
 
 /* --- the tensor form --- */
-
-static pega_status check_alignment(const pega_stage *stage, const stage_call *call,
-                                   pega_error *error) {
-  for (int i = 0; i < stage->num_memory; ++i) {
-    if ((uintptr_t)call->memory[i] % kGdrAlignment == 0 ||
-        extent(&stage->memory[i], &call->shape) == 0) {
-      continue;
-    }
-    return pega_error_set(
-        error, PEGA_ERROR_LAYOUT, NULL,
-        "%s: '%s' at 0x%" PRIxPTR ": expected an address aligned to %d bytes on a GPU",
-        call->function, stage->memory[i].name, (uintptr_t)call->memory[i], kGdrAlignment);
-  }
-  return PEGA_OK;
-}
 
 static pega_status launch_on_tensors(const pega_stage *stage, const stage_call *call,
                                      int32_t device, pega_error *error) {
@@ -176,8 +174,7 @@ PEGA_HOT static pega_status call_tensor(void *self, const pega_value *args, int3
   stage_call call;
   call.function = stage->name;
   for (int i = 0; i < stage->num_memory; ++i) {
-    const DLTensor *tensor = pega_value_as_tensor(&args[i]);
-    call.memory[i] = tensor == NULL ? NULL : pega_tensor_data(tensor);
+    call.memory[i] = pega_gdr_data(&args[i]);
   }
   call.scale = stage->has_scale ? pega_gdr_scale(&args[stage->num_memory]) : 0;
   pega_status status = read_shape(stage, args, &call, error);
@@ -186,8 +183,7 @@ PEGA_HOT static pega_status call_tensor(void *self, const pega_value *args, int3
   const DLDevice device = pega_value_as_tensor(&args[0])->device;
   pega_gdr_place place;
   status = pega_gdr_place_of(call.function, stage->memory[0].name, device, &place, error);
-  if (status == PEGA_OK && place == kPlaceCuda) status = check_alignment(stage, &call, error);
-  if (status == PEGA_OK) status = check_memory(stage, &call, error);
+  if (status == PEGA_OK) status = check_memory(stage, &call, place == kPlaceCuda, error);
   if (status != PEGA_OK || is_empty(stage, &call)) return status;
   if (place == kPlaceCuda) return launch_on_tensors(stage, &call, device.device_id, error);
   stage->cpu(call.memory, &call.shape, call.scale);

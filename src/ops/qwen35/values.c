@@ -20,6 +20,9 @@ typedef pega_status (*look)(void *self, const void *values, int64_t first, int64
 
 static pega_status synchronize(const pega_cuda_driver *driver, const pega_gdr_memory *in,
                                pega_cuda_device *device, pega_error *error) {
+  if (pega_cuda_records(driver)) {
+    return pega_cuda_refuse_recording(in->function, "'check' reads values: leave it out", error);
+  }
   void *stream;
   pega_status status = pega_stream_get((DLDevice){kDLCUDA, in->device}, &stream, error);
   if (status != PEGA_OK) return status;
