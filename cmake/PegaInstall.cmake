@@ -76,14 +76,23 @@ if(PEGA_LIBRARY_TYPE STREQUAL "STATIC")
   install(FILES cmake/PegaParsers.cmake DESTINATION ${package_dir})
 endif()
 install(FILES cmake/PegaPack.cmake DESTINATION ${package_dir})
+# What belongs to the peers of `pega bench`, which bench/peers installs.
+install(FILES docs/benchmark-peers.md DESTINATION ${CMAKE_INSTALL_DOCDIR}/docs)
+if(TARGET bench_cubin_launcher)
+  install(TARGETS bench_cubin_launcher LIBRARY DESTINATION ${CMAKE_INSTALL_DATADIR}/pega/bench)
+endif()
 # What modules of CuTe DSL objects are linked with.
 install(TARGETS pega_cute_runtime EXPORT pega_cute ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(EXPORT pega_cute NAMESPACE pega:: FILE pega-cute-targets.cmake DESTINATION ${package_dir})
 install(FILES cmake/PegaCute.cmake cmake/PegaCuteCheck.cmake DESTINATION ${package_dir})
 install(FILES include/pega/cute_module.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/pega)
-install(FILES docs/pack.schema.json docs/c-library.schema.json DESTINATION ${CMAKE_INSTALL_DATADIR}/pega)
+install(FILES docs/pack.schema.json docs/c-library.schema.json docs/choices.schema.json docs/bench.schema.json
+  DESTINATION ${CMAKE_INSTALL_DATADIR}/pega)
+install(FILES kernels/choices/qwen35-prefill-sm_90.json
+  DESTINATION ${CMAKE_INSTALL_DATADIR}/pega/choices)
 install(FILES LICENSE README.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
 # Where README.md links to.
-install(FILES docs/artifacts.md docs/c-library.md docs/contract.md docs/cublas.md docs/cute.md docs/dsls.md
-  docs/export.md docs/functions.md docs/packs.md docs/performance.md
+install(FILES docs/artifacts.md docs/benchmark.md docs/c-library.md docs/contract.md docs/cublas.md docs/cute.md
+  docs/dsls.md docs/export.md docs/functions.md docs/packs.md docs/performance.md docs/plans.md docs/tuning.md
   DESTINATION ${CMAKE_INSTALL_DOCDIR}/docs)
+install(DIRECTORY docs/charts DESTINATION ${CMAKE_INSTALL_DOCDIR}/docs)

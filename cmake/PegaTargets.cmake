@@ -45,7 +45,7 @@ function(pega_library target map)
     target_link_options(${target} PRIVATE -Wl,-Bsymbolic-functions)
     # What nothing in the library calls (implementations by name are for tests) stays out of it.
     target_compile_options(${target} PRIVATE -ffunction-sections -fdata-sections)
-    target_link_options(${target} PRIVATE -Wl,--gc-sections)
+    target_link_options(${target} PRIVATE -Wl,--gc-sections -Wl,--hash-style=gnu)
     target_link_options(${target} PRIVATE -Wl,--version-script=${PROJECT_SOURCE_DIR}/${map} -Wl,--as-needed)
     set_target_properties(${target} PROPERTIES LINK_DEPENDS ${PROJECT_SOURCE_DIR}/${map})
   else()

@@ -2,7 +2,7 @@
 /* ns per call of a no-op through each boundary. */
 #include "bench.h"
 
-enum { DEFAULT_BATCHES = 300, CALLS = 1000, NUM_ARGS = 5, SIZE = 8 };
+enum { DEFAULT_BATCHES = 300, QUICK_BATCHES = 3, CALLS = 1000, NUM_ARGS = 5, SIZE = 8 };
 
 static pega_status no_op(void *self, const pega_value *args, int32_t num_args, pega_value *result,
                          pega_error *error) {
@@ -131,12 +131,14 @@ static const struct {
 };
 enum { NUM_ROWS = sizeof ROWS / sizeof ROWS[0] };
 
-cli_exit bench_call(const cli_options *options, pega_error *error) {
+pega_status bench_call(bench_run *run, pega_error *error) {
+  const cli_options *options = run->options;
   fixture shared;
   bench_row rows[NUM_ROWS];
   bench_foreign *foreign = NULL;
   pega_error why = PEGA_ERROR_INIT;
-  const int32_t batches = options->batches == 0 ? DEFAULT_BATCHES : options->batches;
+  const int32_t usual = run->quick ? QUICK_BATCHES : DEFAULT_BATCHES;
+  const int32_t batches = options->batches == 0 ? usual : options->batches;
   memset(rows, 0, sizeof rows);
   memset(&shared, 0, sizeof shared);
   pega_status status = fixture_make(&shared, error);
@@ -160,12 +162,9 @@ cli_exit bench_call(const cli_options *options, pega_error *error) {
       if (foreign == NULL) rows[i].left_out = pega_error_message(&why);
     }
   }
-  if (status == PEGA_OK) status = bench_measure(rows, NUM_ROWS, batches, CALLS, error);
-  if (status == PEGA_OK) {
-    bench_print("call", rows, NUM_ROWS, batches, CALLS, options->json);
-  }
+  if (status == PEGA_OK) bench_measure(run, rows, NUM_ROWS, batches, CALLS);
   bench_foreign_close(foreign);
   fixture_clear(&shared);
   pega_error_clear(&why);
-  return status == PEGA_OK ? CLI_DONE : CLI_FAILED;
+  return status;
 }

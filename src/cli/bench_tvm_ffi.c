@@ -159,5 +159,6 @@ void bench_foreign_row(bench_foreign *self, int which, bench_row *row) {
   row->name = imported   ? "TVM FFI function through libpega"
               : exported ? "pega function from TVM FFI, signature checked"
                          : "TVM FFI function from TVM FFI";
+  if (!imported && !exported) row->by = "tvm-ffi";
   fill_row(self, which, imported, row);
 }

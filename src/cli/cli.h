@@ -45,8 +45,18 @@ enum {
   CLI_OPTION_KEEP = 1 << 22,
   CLI_OPTION_PREFIX = 1 << 23,
   CLI_OPTION_FUNCTION = 1 << 24,
-  CLI_OPTION_ONLY_TARGET = 1 << 25 /**< --target: variants of it alone */
+  CLI_OPTION_ONLY_TARGET = 1 << 25, /**< --target: variants of it alone */
+  CLI_OPTION_JSON_FILE = 1 << 18,   /**< --json FILE */
+  CLI_OPTION_PEERS = 1 << 19,       /**< --peers PROGRAM, as often as there are peers */
+  CLI_OPTION_QUICK = 1 << 26,
+  CLI_OPTION_TUNE = 1 << 30 /**< all that `pega tune` alone takes */
 };
+
+/** \brief Options of `pega tune`. Text is NULL where none was given. */
+typedef struct cli_tune_options {
+  const char *output, *device, *tokens, *sequences, *heads, *check, *seed, *points;
+  bool quick, eager, own, states;
+} cli_tune_options;
 
 /** \brief A parsed command line. Text is borrowed from argv. */
 typedef struct cli_options {
@@ -74,6 +84,11 @@ typedef struct cli_options {
   int num_functions;
   const char **search; /**< folders to look for libraries in, in order */
   int num_search;
+  const char *json_path; /**< of --json FILE, or NULL */
+  const char **peers;    /**< programs that --peers gave, in order */
+  int num_peers;
+  bool quick;
+  cli_tune_options tune;
   char **args; /**< what is no option, in order */
   int num_args;
 } cli_options;
@@ -119,6 +134,7 @@ cli_exit cli_explain(const cli_options *options, pega_error *error);
 cli_exit cli_export(const cli_options *options, pega_error *error);
 cli_exit cli_test(const cli_options *options, pega_error *error);
 cli_exit cli_inspect(const cli_options *options, pega_error *error);
+cli_exit cli_tune(const cli_options *options, pega_error *error);
 cli_exit cli_bench(const cli_options *options, pega_error *error);
 cli_exit cli_help(const cli_options *options, pega_error *error);
 

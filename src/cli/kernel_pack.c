@@ -23,10 +23,11 @@ pega_status cli_pack_open(const char *path, bool allow_ptx, cli_pack *out, pega_
     options.path = path;
   }
   if (allow_ptx) options.flags |= PEGA_PACK_ALLOW_PTX;
-  const pega_status status = pega_pack_open(&options, &out->pack, error);
+  const char *manifest;
+  pega_status status = pega_pack_open(&options, &out->pack, error);
+  if (status == PEGA_OK) status = pega_pack_manifest(out->pack, &manifest, &size, error);
   if (status != PEGA_OK) return status;
   out->path = path;
-  const char *manifest = pega_pack_manifest(out->pack, &size);
   out->manifest = json_loadb(manifest, size, JSON_REJECT_DUPLICATES, &problem);
   if (out->manifest != NULL) return PEGA_OK;
   return pega_error_set(error, PEGA_ERROR_INTERNAL, NULL,

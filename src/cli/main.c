@@ -72,14 +72,16 @@ static const cli_command COMMANDS[] = {
      "say which variant or implementation of a function is taken, and why",
      "Of a pack's function: which variant a GPU takes, with one of --target and --device. Of a function\n"
      "that chooses between implementations: NAME [TOKENS [SEQUENCES [KEY_HEADS [VALUE_HEADS]]]], for the\n"
-     "CPU, or with --device for a GPU, which need not be there.\n"
+     "CPU, or with --device for a GPU, which need not be there. Tables of `pega tune` count where\n"
+     "PEGA_CHOICES names them, what --artifact provides where it is given.\n"
      "\n"
      "Without --pack and --embedded: the first pack of PEGA_PACK_PATH (paths with colons between\n"
      "them) that has the function, else the one in libpega. The answer is the manifest's alone: no\n"
      "blob is looked at (`pega verify` does that). With --target no GPU is needed. The exit code is\n"
      "1 if no variant is taken.\n",
      CLI_OPTION_PACK | CLI_OPTION_EMBEDDED | CLI_OPTION_TARGET | CLI_OPTION_DEVICE |
-         CLI_OPTION_ALLOW_PTX | CLI_OPTION_JSON | CLI_OPTION_HELP,
+         CLI_OPTION_ARTIFACT | CLI_OPTION_SEARCH | CLI_OPTION_ALLOW_PTX | CLI_OPTION_JSON |
+         CLI_OPTION_HELP,
      1, 5, cli_explain},
     {"test", "PACK | --embedded [OPTION...]",
      "run a pack's golden cases on a GPU and compare what they write",
@@ -105,9 +107,37 @@ static const cli_command COMMANDS[] = {
          CLI_OPTION_ALIAS | CLI_OPTION_KEEP | CLI_OPTION_ALLOW_PTX | CLI_OPTION_EMBEDDED_PACK |
          CLI_OPTION_JSON | CLI_OPTION_HELP,
      1, 1, cli_export},
-    {"bench", "call [OPTION...]", "measure the library on this machine",
-     "  call    ns per call of a no-op through each boundary: median, least and most of the batches\n",
-     CLI_OPTION_RUNTIME | CLI_OPTION_BATCHES | CLI_OPTION_JSON | CLI_OPTION_HELP, 1, 1, cli_bench},
+    {"tune", "[FUNCTION] [OPTION...]",
+     "measure a function's implementations here, and write the table by which it chooses",
+     "FUNCTION is pegainfer.qwen35.gated_delta_rule_prefill, the one that chooses so. Every implementation\n"
+     "that can do a call is measured over sizes, by turns; sizes are added where another one becomes\n"
+     "the fastest. PEGA_CHOICES=FILE makes every process use the table, and an engine loads it by\n"
+     "pega_qwen35_load_choices(); `pega explain` shows its choices. --artifact FILE provides FlashInfer's\n"
+     "prefill first, and where its times are in a table it is taken by itself: it rounds more than the\n"
+     "library's own (docs/tuning.md). With --check the exit code is 1 where a choice is more than 3 %\n"
+     "slower than the fastest.\n",
+     CLI_OPTION_TUNE | CLI_OPTION_ARTIFACT | CLI_OPTION_SEARCH | CLI_OPTION_SIGNATURE |
+         CLI_OPTION_JSON | CLI_OPTION_HELP,
+     0, 1, cli_tune},
+    {"bench", "[PART...] [OPTION...]", "measure the library on this machine, and what others make",
+     "Without a part: all that can be measured here; what cannot is left out by name. Parts:\n"
+     "  call     ns of a no-op through each boundary\n"
+     "  launch   host ns of a kernel's launch, in every form, and by the driver alone\n"
+     "  cold     ms of a process to its first result, and of one with the driver alone\n"
+     "  scale    packs of 10 to 10,000 functions: opening, registering, looking up; launches by threads\n"
+     "  solve    us of the chunk solve on the GPU, for lengths\n"
+     "  stages   us of each stage of the prefill\n"
+     "  prefill  us of every implementation of the prefill, for lengths and heads\n"
+     "  decode   us of the decode step, for batches\n"
+     "  cpu      us of the functions on CPU tensors, and what the processors can do at most\n"
+     "Peers are programs that measure what others make, by turns with the library: PREFIX/share/pega/\n"
+     "bench/peers, or --peers; Python ones run with PEGA_TORCH_PYTHON. docs/benchmark.md has what the\n"
+     "numbers mean, the JSON document and how a peer is written. The exit code is 1 where something of\n"
+     "the library failed or was wrong, or a part that was named could not be measured.\n",
+     CLI_OPTION_RUNTIME | CLI_OPTION_BATCHES | CLI_OPTION_PACK | CLI_OPTION_ARTIFACT |
+         CLI_OPTION_SIGNATURE | CLI_OPTION_SEARCH | CLI_OPTION_PEERS | CLI_OPTION_QUICK |
+         CLI_OPTION_JSON_FILE | CLI_OPTION_HELP,
+     0, -1, cli_bench},
     {"help", "[COMMAND]", "print this help, or a command's", "", CLI_OPTION_JSON | CLI_OPTION_HELP,
      0, 1, cli_help},
 };
@@ -175,6 +205,9 @@ cli_exit cli_help(const cli_options *options, pega_error *error) {
 
 /* Before parsing, since what parsing has to say is printed as asked too. */
 static bool wants_json(int argc, char **argv) {
+  const cli_command *command = argc > 1 ? find_command(argv[1]) : NULL;
+  /* There it names a file: what is said to people goes to stderr. */
+  if (command != NULL && (command->options & CLI_OPTION_JSON_FILE) != 0) return false;
   for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; ++i) {
     if (strcmp(argv[i], "--json") == 0) return true;
   }

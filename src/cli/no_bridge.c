@@ -48,5 +48,6 @@ void bench_foreign_row(bench_foreign *self, int which, bench_row *row) {
       return;
     default:
       row->name = "foreign function from foreign code";
+      row->by = "foreign";
   }
 }

@@ -66,6 +66,35 @@ static const struct {
      "leave what is compiled in this folder"},
     {CLI_OPTION_BATCHES, "batches", 0, required_argument, "    --batches N",
      "batches to take the median of"},
+    {CLI_OPTION_PEERS, "peers", 0, required_argument, "    --peers PROGRAM",
+     "measure this peer beside, and none of the installed; may be given again; or none"},
+    {CLI_OPTION_QUICK, "quick", 0, no_argument, "    --quick",
+     "few samples of small sizes: whether it works, not how fast it is"},
+    {CLI_OPTION_JSON_FILE, "json", 0, required_argument, "    --json FILE",
+     "write a JSON document to this file; to standard output, and nothing else, with -"},
+    {CLI_OPTION_TUNE, "output", 'o', required_argument, "-o, --output FILE",
+     "write the table to this file"},
+    {CLI_OPTION_TUNE, "device", 'd', required_argument, "-d, --device DEVICE",
+     "where to measure: cuda:0, cpu"},
+    {CLI_OPTION_TUNE, "tokens", 0, required_argument, "    --tokens LIST",
+     "tokens of a sequence to begin with: 64,512,4096"},
+    {CLI_OPTION_TUNE, "sequences", 0, required_argument, "    --sequences LIST",
+     "numbers of sequences: 1,8"},
+    {CLI_OPTION_TUNE, "heads", 0, required_argument, "    --heads LIST",
+     "key and value heads: 16:32,4:8"},
+    {CLI_OPTION_TUNE, "quick", 0, no_argument, "    --quick", "fewer sizes, fewer rounds"},
+    {CLI_OPTION_TUNE, "eager", 0, no_argument, "    --eager",
+     "calls one by one, with what they cost the host; else CUDA graphs of calls"},
+    {CLI_OPTION_TUNE, "states", 0, no_argument, "    --states",
+     "calls that go on with given states; else from zeros, as prompts begin"},
+    {CLI_OPTION_TUNE, "own", 0, no_argument, "    --own",
+     "leave what --artifact provides out of the table"},
+    {CLI_OPTION_TUNE, "check", 0, required_argument, "    --check FILE",
+     "measure how good a table's choices are, at sizes that are drawn"},
+    {CLI_OPTION_TUNE, "points", 0, required_argument, "    --points N",
+     "of --check: how many sizes"},
+    {CLI_OPTION_TUNE, "seed", 0, required_argument, "    --seed N",
+     "of --check: what they are drawn with"},
     {CLI_OPTION_JSON, "json", 0, no_argument, "    --json", "print one JSON object"},
     {CLI_OPTION_HELP, "help", 'h', no_argument, "-h, --help", "print this help"},
 };
@@ -103,9 +132,8 @@ static cli_exit parse_batches(const char *text, int32_t *out, pega_error *error)
   char *end = NULL;
   errno = 0;
   const long number = strtol(text, &end, 10);
-  if (end == text || *end != '\0' || errno != 0 || number < 1 || number > 1000000) {
-    return cli_misuse(error, "--batches: expected a number from 1 to 1000000, got \"%.100s\"",
-                      text);
+  if (end == text || *end != '\0' || errno != 0 || number < 1 || number > 10000) {
+    return cli_misuse(error, "--batches: expected a number from 1 to 10000, got \"%.100s\"", text);
   }
   *out = (int32_t)number;
   return CLI_DONE;
@@ -126,8 +154,29 @@ static cli_exit parse_device(const char *text, cli_options *out, pega_error *err
   return CLI_DONE;
 }
 
-static cli_exit apply(unsigned bit, cli_options *out, pega_error *error) {
+static cli_exit apply_tune(const char *name, cli_tune_options *out) {
+  const struct {
+    const char *name;
+    const char **text;
+    bool *flag;
+  } all[] = {{"output", &out->output, NULL}, {"device", &out->device, NULL},
+             {"tokens", &out->tokens, NULL}, {"sequences", &out->sequences, NULL},
+             {"heads", &out->heads, NULL},   {"check", &out->check, NULL},
+             {"points", &out->points, NULL}, {"seed", &out->seed, NULL},
+             {"quick", NULL, &out->quick},   {"eager", NULL, &out->eager},
+             {"own", NULL, &out->own},       {"states", NULL, &out->states}};
+  for (size_t i = 0; i < sizeof all / sizeof *all; ++i) {
+    if (strcmp(all[i].name, name) != 0) continue;
+    if (all[i].text != NULL) *all[i].text = optarg;
+    if (all[i].flag != NULL) *all[i].flag = true;
+  }
+  return CLI_DONE;
+}
+
+static cli_exit apply(unsigned bit, const char *name, cli_options *out, pega_error *error) {
   switch (bit) {
+    case CLI_OPTION_TUNE:
+      return apply_tune(name, &out->tune);
     case CLI_OPTION_HELP:
       out->help = true;
       return CLI_DONE;
@@ -181,6 +230,15 @@ static cli_exit apply(unsigned bit, cli_options *out, pega_error *error) {
       return CLI_DONE;
     case CLI_OPTION_SEARCH:
       out->search[out->num_search++] = optarg;
+      return CLI_DONE;
+    case CLI_OPTION_PEERS:
+      out->peers[out->num_peers++] = optarg;
+      return CLI_DONE;
+    case CLI_OPTION_QUICK:
+      out->quick = true;
+      return CLI_DONE;
+    case CLI_OPTION_JSON_FILE:
+      out->json_path = optarg;
       return CLI_DONE;
     case CLI_OPTION_SYMBOLS:
       out->symbols = true;
@@ -254,7 +312,8 @@ cli_exit cli_options_parse(const cli_command *command, int num_words, char **wor
   out->args = calloc((size_t)num_words + 1, sizeof *out->args);
   out->functions = calloc((size_t)num_words + 1, sizeof *out->functions);
   out->search = calloc((size_t)num_words + 1, sizeof *out->search);
-  if (out->args == NULL || out->functions == NULL || out->search == NULL) {
+  out->peers = calloc((size_t)num_words + 1, sizeof *out->peers);
+  if (out->args == NULL || out->functions == NULL || out->search == NULL || out->peers == NULL) {
     (void)pega_error_set(error, PEGA_ERROR_OUT_OF_MEMORY, NULL, "out of memory");
     return CLI_FAILED;
   }
@@ -272,11 +331,15 @@ cli_exit cli_options_parse(const cli_command *command, int num_words, char **wor
     if (code == '?') return cli_misuse(error, "%s: no option \"%.100s\"", command->name, word);
     if (code == ':') return cli_misuse(error, "%s: \"%.100s\" needs a value", command->name, word);
     unsigned bit = 0;
+    const char *name = NULL;
     for (int i = 0; i < NUM_OPTIONS && bit == 0; ++i) {
       const bool offered = (command->options & OPTIONS[i].bit) != 0;
-      if (offered && (code == OPTION_BASE + i || code == OPTIONS[i].letter)) bit = OPTIONS[i].bit;
+      if (offered && (code == OPTION_BASE + i || code == OPTIONS[i].letter)) {
+        bit = OPTIONS[i].bit;
+        name = OPTIONS[i].name;
+      }
     }
-    const cli_exit applied = apply(bit, out, error);
+    const cli_exit applied = apply(bit, name, out, error);
     if (applied != CLI_DONE) return applied;
   }
   while (optind < num_words) out->args[out->num_args++] = words[optind++];
@@ -287,6 +350,8 @@ void cli_options_clear(cli_options *options) {
   free(options->args);
   free(options->functions);
   free(options->search);
+  free(options->peers);
+  options->peers = NULL;
   options->args = options->functions = NULL;
   options->search = NULL;
 }

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 /* A column wider than this does not push the ones behind it further. */
-enum { MAX_WIDTH = 48, MAX_COLUMNS = 16 };
+enum { MAX_WIDTH = 48, MAX_COLUMNS = 32 };
 
 void cli_table_add(cli_table *table, const char *text) {
   if (table->num_cells == table->capacity) {

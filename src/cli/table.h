@@ -10,7 +10,7 @@
 
 /** \brief Rows of cells; the first row is the head. Start it as {columns, 0, 0, NULL}. */
 typedef struct cli_table {
-  int columns; /* at most 16 */
+  int columns; /* at most 32 */
   size_t num_cells;
   size_t capacity;
   char **cells; /* owned, escaped */

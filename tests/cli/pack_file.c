@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pack_file.h"
 
+#include "../pack/file.h"
+
 #include <math.h>
 #include <nettle/sha2.h>
 #include <sys/stat.h>
 
-enum { NUM_BLOBS = 6, ALIGNMENT = 64 };
+enum { NUM_BLOBS = 6 };
 
 #define PTX(target)               \
   ".version 7.8\n.target " target \
@@ -80,24 +82,21 @@ static char *make_manifest(const pack_text *what) {
   return text;
 }
 
-static void put(FILE *file, const void *bytes, size_t size) {
-  assert_int_equal(fwrite(bytes, 1, size, file), size);
-  while (ftell(file) % ALIGNMENT != 0) assert_int_equal(fputc(0, file), 0);
-}
-
 void write_pack_file(const char *path, const pack_text *text) {
+  static const char *const kinds[] = {"cubin", "ptx", "data", "fatbin"};
   char *manifest = make_manifest(text);
-  const size_t size = strlen(manifest);
-  unsigned char head[24] = {'P', 'E', 'G', 'A', 'P', 'A', 'C', 'K', 1};
-  FILE *file = fopen(path, "wb");
-  assert_non_null(file);
-  for (int i = 0; i < 8; ++i) head[16 + i] = (unsigned char)((uint64_t)size >> (8 * i));
-  assert_int_equal(fwrite(head, 1, sizeof head, file), sizeof head);
-  put(file, manifest, size);
+  file_blob blobs[NUM_BLOBS];
+  int num_blobs = 0;
   for (size_t i = 0; i < NUM_BLOBS; ++i) {
-    if (strstr(text->functions, BLOBS[i].name) != NULL) put(file, BLOBS[i].bytes, BLOBS[i].size);
+    if (strstr(text->functions, BLOBS[i].name) == NULL) continue;
+    file_blob *blob = &blobs[num_blobs++];
+    *blob = (file_blob){BLOBS[i].bytes, BLOBS[i].size, 0};
+    while (strcmp(kinds[blob->kind], BLOBS[i].kind) != 0) ++blob->kind;
   }
-  assert_int_equal(fclose(file), 0);
+  size_t size = 0;
+  unsigned char *content = file_make(manifest, strlen(manifest), blobs, num_blobs, &size, NULL);
+  write_file(path, (const char *)content, size);
+  free(content);
   free(manifest);
 }
 

@@ -8,8 +8,7 @@ cd "$(dirname "$0")/../.."
 
 rm -rf "$home"
 mkdir -p "$home/bin" "$home/lib" "$home/lib/system" "$home/kernels" "$home/python"
-cp "$build"/bin/test_gpu_* "$build"/bin/bench_launch "$build"/bin/cold_start_* "$build"/bin/pega "$home/bin/"
-[ ! -f "$build/bin/libbench_cubin_launcher.so" ] || cp "$build/bin/libbench_cubin_launcher.so" "$home/bin/"
+cp "$build"/bin/test_gpu_* "$build"/bin/cold_start_* "$build"/bin/pega "$home/bin/"
 for library in "$build"/lib/libpega.so.[0-9] "$build"/lib/libpega_artifact.so.[0-9] \
     "$build"/lib/libpega_cublas.so.[0-9] "$build"/lib/libpega_tvm_ffi.so.[0-9]; do
     cp -L "$library" "$home/lib/"

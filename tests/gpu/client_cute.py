@@ -23,6 +23,7 @@ except ImportError as missing:
 
 HEADS, DIM = 8, 128
 INVALID_VALUE = 1
+USUAL = 12  # condition of scores, see check()
 EDGE = 64  # floats around an output that must stay as they are
 SIZES = [(1, 1), (1, 3), (3, 64), (64, 127), (127, 129), (129, 1000), (1000, 1), (37, 4100),
          (16, 128), (33, 130), (2, 8192)]
@@ -122,10 +123,19 @@ class Guarded:
         return self.view
 
 
-def check(value, reference):
+def condition_of(q, kv, weights):
+    """How much larger than the scores are the products in the dots that count, summed without signs."""
+    dots, scores = expected(q, kv, weights)
+    products = torch.einsum("thd,cd->thc", q.double().abs(), kv.double().abs()) * (dots > 0)
+    return (torch.einsum("thc,th->tc", products, weights.double().abs()).norm() / scores.norm()).item()
+
+
+def check(value, reference, condition=0):
     assert not value.isnan().any(), f"{int(value.isnan().sum())} of {value.numel()} were not written"
     error = ((value.double() - reference).norm() / reference.norm()).item() if value.numel() else 0
-    assert error < 1e-6, error
+    # What float32 rounds is a part of the products. Of scores that are small because theirs cancel,
+    # as one score alone may be by chance, it is more, by as much as their condition is above USUAL.
+    assert error < 1e-6 * max(1, condition / USUAL), (error, condition)
     # Nothing is hidden in a norm over much: each element, by what its sum of products may lose.
     assert (value.double() - reference).abs().max().item() < 1e-3 if value.numel() else True
 
@@ -145,7 +155,7 @@ def test_scores(kind, t, c):
     q, kv, weights = make(t, c)
     out = Guarded(t, c)
     FUNCTIONS[kind][1](q, kv, weights, out.view)
-    check(out.check(), expected(q, kv, weights)[1])
+    check(out.check(), expected(q, kv, weights)[1], condition_of(q, kv, weights))
 
 
 @pytest.mark.parametrize("kind", ["tvm_ffi", "c"])
@@ -255,7 +265,7 @@ def test_graph(kind):
         torch.cuda.synchronize()
         want = expected(q, kv, weights)
         check(dots.check(), want[0])
-        check(scores.check(), want[1])
+        check(scores.check(), want[1], condition_of(q, kv, weights))
 
 
 FIRST_CALL = """

@@ -24,7 +24,7 @@ SLEEP = 200_000_000  # cycles: about a tenth of a second, far longer than any pr
 # Relative rms: what FLA's own kernels are off by on an H100.
 OUTPUT_LIMIT = 3.8e-3
 STATE_LIMIT = 3.0e-3
-IMPLEMENTATIONS = [None, "triton_chunked", "cuda_recurrent"]
+IMPLEMENTATIONS = [None, "triton_chunked", "triton_fused", "cuda_recurrent"]
 
 
 def why_not() -> str | None:

@@ -45,7 +45,8 @@ void rehearsal_begin(void) {
   void *address = dlsym(gpu.library, "pega_fake_driver_set_kernel");
   memcpy(&set_kernel, &address, sizeof set_kernel);
   if (address == NULL || pega_registry_get(PEGA_QWEN35_CHUNK_SOLVE, &solve, NULL) != PEGA_OK ||
-      set_kernel("gated_delta_rule_chunk_solve", compute, NULL) != 0) {
+      set_kernel("gated_delta_rule_chunk_solve", compute, NULL) != 0 ||
+      set_kernel("gated_delta_rule_chunk_solve_halves", compute, NULL) != 0) {
     printf("the fake driver cannot be given the solve\n");
     exit(1);
   }

@@ -168,9 +168,8 @@ part artifacts 150 env PEGA_TEST_OLD_TVM_FFI="$home/python/tvm-ffi-0.1.12" \
     LD_LIBRARY_PATH="$LD_LIBRARY_PATH:$home/artifacts/flashinfer/runtime" \
     "$python" "$tests/artifacts.py" "$home/bin/test_gpu_artifacts" "$home/artifacts" -o "$report/artifacts.json" \
     --log "$report/cublas.log" --log "$report/cublas-python.log" --log "$report/gdr-flashinfer.log"
-part bench 120 "$home/bin/bench_launch" --json "$report/bench.json"
-part gdr-bench 130 env PEGA_FLA="$home/python/fla" PEGA_BENCH_SECONDS=115 "$python" "$tests/../../bench/prefill_gpu.py" \
-    --json "$report/gdr-bench.json"
+# The library alone: ./dev bench has its peers beside it.
+part bench 120 "$home/bin/pega" bench launch cold solve stages prefill decode --peers none --json "$report/bench.json"
 export PEGA_TEST_BRIEF=1
 sanitized sanitizer-control 99 60 memcheck --print-limit 2 "$home/bin/test_gpu_fault" bad-launch
 for program in solve gdr_stages gdr_prefill gdr_decode; do

@@ -10,8 +10,8 @@
 
 #include "gdr_device.h"
 
-static const char *const implementations[] = {NULL, "triton_chunked", "cuda_recurrent",
-                                              "triton_stages"};
+static const char *const implementations[] = {NULL, "triton_chunked", "triton_fused",
+                                              "cuda_recurrent", "triton_stages"};
 static gdr_setting device;
 
 #define CASE(name)                        \
@@ -196,7 +196,7 @@ static void expect_right(const call *it, const gdr_answer *answer, const char *w
 }
 
 /* The implementations that take this call. */
-static const char *const of_calls[] = {NULL, "triton_chunked", "cuda_recurrent"};
+static const char *const of_calls[] = {NULL, "triton_chunked", "triton_fused", "cuda_recurrent"};
 
 /* ---- sequences that are none ---- */
 
@@ -609,6 +609,7 @@ static void test_past_31_bits(void **state) {
   if (gdr_device_exact) skip();
   if (fixture_rehearsal("long runs and more than 2^31 elements")) skip();
   run_past_31_bits("triton_chunked", 262144 + 200, 16, 64);
+  run_past_31_bits("triton_fused", 262144 + 200, 16, 64);
   run_past_31_bits("cuda_recurrent", 262144 + 200, 16, 64);
 }
 

@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds a module of FlashInfer's gated delta rule prefill for sm_90, with no GPU.
+"""Builds modules of FlashInfer's gated delta rule for sm_90, with no GPU.
 
     PYTHON tools/dsl/flashinfer_gdn.py [-o build/artifacts/flashinfer/flashinfer_gdn_sm90.so]
+        [--kernels build/artifacts/flashinfer/kernels/gdn_sm90.so]
 
 PYTHON is one that has flashinfer-python and nvidia-cutlass-dsl; a C compiler and CUDA's static
-runtime library are wanted too. The module has one function, gated_delta_rule_prefill, which takes
-what pega/qwen35.h says of a provided prefill; it needs no Python and none of the wheels when it
-runs. docs/functions.md.
+runtime library are wanted too. The first module has one function, gated_delta_rule_prefill, which
+takes what pega/qwen35.h says of a provided prefill; it needs no Python and none of the wheels when
+it runs. docs/functions.md.
+
+The second has the kernels one by one, those of the prefill and of the decode step, as FlashInfer's
+own Python calls them once it has compiled them. bench/peers/flashinfer.py takes them from there
+where the compiler is not installed. Beside it lies what it was made with, as JSON.
 """
 
 import argparse
+import json
 import multiprocessing
 import os
 import subprocess
@@ -42,9 +48,40 @@ OBJECTS = [
     *(("cp_prefill", {"initial": i}) for i in (False, True)),
 ]
 
+# The decode step knows its heads when it is compiled: HK, HV. [K,V] states have another kernel for
+# small batches.
+DECODE_HEADS = [(16, 32)]
+DECODES = [
+    (f"decode_{part}", {"heads": heads})
+    for part in ("vk", "kv_small", "kv_big")
+    for heads in DECODE_HEADS
+]
+DIM = 128
+
+
+def decode_name(part, heads):
+    """The symbol that FlashInfer gives the kernel in its own cache: it names all that was known."""
+    import torch
+    from flashinfer.gdn_kernels import gdn_decode_nontranspose as kv
+    from flashinfer.gdn_kernels import gdn_decode_pretranspose as vk
+
+    bf16, fp32 = torch.bfloat16, torch.float32
+    target, sizes = (0, "sm_90a"), (1, *heads, DIM, DIM)
+    if part == "decode_vk":  # dtypes of state, A_log, a, dt_bias, b, output
+        dtypes = (fp32, fp32, bf16, bf16, bf16, bf16)
+        name = vk._pretranspose_kernel_name(target, *sizes, dtypes, DIM**-0.5, True)
+        return f"{vk._CUTE_DSL_MODULE}_{name}"
+    # Of state, A_log, a, dt_bias, q, k, v, b, output.
+    dtypes = (fp32, fp32, bf16, bf16, bf16, bf16, bf16, bf16, bf16)
+    small = part == "decode_kv_small"
+    name = kv._nontranspose_kernel_name(target, small, *sizes, dtypes, DIM**-0.5, True)
+    return f"{kv._CUTE_DSL_MODULE}_{name}"
+
 
 def name_of(part, how):
-    """The part of the symbol that flashinfer_gdn.c calls."""
+    """The part of the symbol that flashinfer_gdn.c calls; a decode kernel's own name."""
+    if part.startswith("decode"):
+        return decode_name(part, how["heads"])
     kind = f"_{how['kind']}" if "kind" in how else ""
     initial = f"_{int(how['initial'])}" if "initial" in how else ""
     return f"fi_{part}{kind}{initial}"
@@ -121,6 +158,62 @@ def kernel_of(part, how):
     )
 
 
+def decode_of(part, heads):
+    """FlashInfer's function that launches a decode kernel, with its arguments in their order."""
+    import cutlass
+    from cutlass import cute
+    from cutlass.cute.runtime import make_fake_compact_tensor, make_fake_stream, make_fake_tensor
+    from flashinfer.gdn_kernels import gdn_decode_nontranspose as kv
+    from flashinfer.gdn_kernels import gdn_decode_pretranspose as vk
+
+    bf16, fp32, int32 = cutlass.BFloat16, cutlass.Float32, cutlass.Int32
+    key_heads, value_heads = heads
+
+    def rows(dtype, rank, align=None):
+        """All extents and steps dynamic, but for the last step of 1."""
+        shape = tuple(cute.sym_int32() for _ in range(rank))
+        steps = (*(cute.sym_int64() for _ in range(rank - 1)), 1)
+        return make_fake_tensor(dtype, shape, steps, assumed_align=align)
+
+    def of_heads(dtype):
+        return make_fake_compact_tensor(dtype, (value_heads,))
+
+    states = make_fake_tensor(
+        fp32, (cute.sym_int32(), DIM, DIM), (DIM * DIM, DIM, 1), assumed_align=16
+    )
+    q, k, v, output = (rows(bf16, 4, 16) for _ in range(4))
+    a, b = rows(bf16, 3), rows(bf16, 3)
+    a_log, dt_bias = of_heads(fp32), of_heads(bf16)
+    slots, slots_out, starts = (rows(int32, 1, 16) for _ in range(3))
+    known = {
+        "softplus_beta": 1.0,
+        "softplus_threshold": 20.0,
+        "scale": DIM**-0.5,
+        "T": 1,
+        "H": key_heads,
+        "HV": value_heads,
+        "K": DIM,
+        "V": DIM,
+        "use_initial_state": True,
+        "use_qk_l2norm": True,
+        "stream": make_fake_stream(),
+    }
+    if part == "decode_vk":
+        known |= {
+            "use_pool_indexing": False,
+            "is_varlen": False,
+            "num_stages": vk.NUM_STAGES,
+            "blocks_per_state": vk.NUM_BLOCKS_PER_STATE,
+        }
+        run = vk.run_gdn_decode_kernel_small_batch_pretranspose
+        return run, (states, a_log, a, dt_bias, q, k, v, b, output, slots, slots_out, starts), known
+    run = {
+        "decode_kv_small": kv.run_gdn_decode_kernel_small_batch_nontranspose,
+        "decode_kv_big": kv.run_gdn_decode_kernel_big_batch_nontranspose,
+    }[part]
+    return run, (starts, q, k, v, a, b, a_log, dt_bias, states, slots, output), known
+
+
 def no_driver():
     """The compiler asks the driver for a device's shared memory, for a hint: it is known."""
     from cutlass.base_dsl.runtime import cuda
@@ -141,11 +234,15 @@ def compile_one(job):
 
     started = time.monotonic()
     no_driver()
-    makers = fakes()
-    kernel, words = kernel_of(part, how)
-    arguments = [makers[word]() for word in words.split()]
     options = (cute.EnableTVMFFI(True), cute.GPUArch("sm_90a"))
-    compiled = cute.compile[options](kernel, *arguments, make_fake_stream())
+    if part.startswith("decode"):
+        kernel, arguments, known = decode_of(part, **how)
+        compiled = cute.compile[options](kernel, *arguments, **known)
+    else:
+        makers = fakes()
+        kernel, words = kernel_of(part, how)
+        arguments = [makers[word]() for word in words.split()]
+        compiled = cute.compile[options](kernel, *arguments, make_fake_stream())
     path = Path(folder) / f"{name_of(part, how)}.o"
     compiled.export_to_c(str(path), function_name=name_of(part, how))
     return path, len(arguments) + 1, time.monotonic() - started
@@ -175,22 +272,27 @@ def libraries(cudart):
     return [runtime, first("libcudart_static.a", named or found, remedy)]
 
 
-def link(out, objects, cudart, cc):
+def link(out, sources, objects, exports, cudart, cc):
+    """A module of these objects that has these functions and needs nothing of the wheels."""
     import tvm_ffi
 
     include = Path(tvm_ffi.__file__).parent / "include"
+    out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        exports = Path(folder) / "exports.map"
-        exports.write_text("{ global: __tvm_ffi_gated_delta_rule_prefill; local: *; };\n")
+        names = Path(folder) / "exports.map"
+        names.write_text(
+            "{ global: " + " ".join(f"__tvm_ffi_{name};" for name in exports) + " local: *; };\n"
+        )
         command = [cc, "-std=c11", "-O2", "-Wall", "-Wextra", "-fPIC", "-shared"]
         command += ["-fvisibility=hidden"]
-        command += ["-isystem", include, f"-I{ROOT / 'include'}", HERE / "flashinfer_gdn.c"]
+        command += ["-isystem", include, f"-I{ROOT / 'include'}", *sources]
         command += [ROOT / "src" / "cute_runtime" / "cute_runtime.c", *objects]
         command += [*libraries(cudart), "-lpthread", "-ldl", "-lrt", "-o", out]
-        command += [f"-Wl,--version-script={exports}", "-Wl,-z,now", "-Wl,-z,noexecstack", "-s"]
+        command += [f"-Wl,--version-script={names}", "-Wl,-z,now", "-Wl,-z,noexecstack", "-s"]
         done = subprocess.run(list(map(str, command)), check=False)
     if done.returncode != 0:
         sys.exit(f"flashinfer_gdn.py: {cc} ended with {done.returncode}")
+    print(f"{out}: {out.stat().st_size} bytes")
 
 
 def main():
@@ -199,6 +301,9 @@ def main():
     )
     parser.add_argument(
         "-o", "--out", default="build/artifacts/flashinfer/flashinfer_gdn_sm90.so", metavar="FILE"
+    )
+    parser.add_argument(
+        "--kernels", default="build/artifacts/flashinfer/kernels/gdn_sm90.so", metavar="FILE"
     )
     parser.add_argument("--cc", default=os.environ.get("CC", "cc"), help="C compiler")
     parser.add_argument("--cudart", metavar="FILE", help="libcudart_static.a")
@@ -217,7 +322,7 @@ def main():
     out = Path(options.out)
     folder = out.parent / "objects"
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = [(part, how, str(folder)) for part, how in OBJECTS]
+    jobs = [(part, how, str(folder)) for part, how in OBJECTS + DECODES]
     objects = []
     with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
         for done, (path, arguments, seconds) in enumerate(pool.imap(compile_one, jobs), 1):
@@ -225,8 +330,13 @@ def main():
             text = f"{arguments} arguments, {size} bytes, {seconds:.0f} s"
             print(f"[{done}/{len(jobs)}] {path.stem}: {text}", flush=True)
             objects.append(path)
-    link(out, objects, options.cudart, options.cc)
-    print(f"{out}: {out.stat().st_size} bytes")
+    entry = "gated_delta_rule_prefill"
+    sources = [HERE / "flashinfer_gdn.c"]
+    link(out, sources, objects[: len(OBJECTS)], [entry], options.cudart, options.cc)
+    kernels = Path(options.kernels)
+    link(kernels, [], objects, [path.stem for path in objects], options.cudart, options.cc)
+    made = {"arch": "sm_90a", **{package: version(package) for package in TESTED}}
+    kernels.with_suffix(".json").write_text(json.dumps(made, indent=1) + "\n")
 
 
 if __name__ == "__main__":

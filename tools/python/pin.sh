@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# pin.sh: rewrite every pin file beside this script from requirements.in, kernels.in, cute.in, dsl/*.in and the
-# versions named here. Needs uv (`python3 -m pip install uv`). `./dev` installs from the pin files and from
-# nothing else; one pin file fits CPython 3.10 to 3.15 (kernels.txt and dsl/: 3.11 to 3.15, as Triton
-# has it) on x86-64 and aarch64.
+# pin.sh: rewrite every pin file beside this script from requirements.in, kernels.in, cute.in,
+# flashinfer.in, dsl/*.in and the versions named here. Needs uv (`python3 -m pip install uv`). `./dev`
+# installs from the pin files and from nothing else; one pin file fits CPython 3.10 to 3.15 (kernels.txt,
+# flashinfer.txt and dsl/: 3.11 to 3.15, as Triton has it) on x86-64 and aarch64.
 set -eu
 cd "$(dirname "$0")"
 
@@ -34,5 +34,8 @@ for version in $tvm_ffi_versions; do
 done
 oldest_python=3.11
 pin kernels.txt --upgrade <kernels.in
+pin flashinfer.txt --upgrade --no-deps <flashinfer.in
 pin dsl/tvm.txt --upgrade <dsl/tvm.in
 pin dsl/cuda.txt --upgrade --no-deps <dsl/cuda.in
+# Matplotlib, too, is for CPython 3.11 to 3.15.
+pin bench.txt --upgrade <bench.in
