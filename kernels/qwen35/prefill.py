@@ -47,6 +47,27 @@ CU_SEQLENS = pointer(
 )
 CU_SEQLENS_BITS = integer("cu_seqlens_bits", "bits of such an integer: 32 or 64", min=32, max=64)
 SEQUENCES = integer("num_sequences", "sequences", min=0, max=INT32_MAX)
+# Of what walks over sequences.
+STATES_AND_OUTPUT = [
+    array("initial_state_ptr", "states before all", "float32", STATES, null="zeros"),
+    CU_SEQLENS,
+    array("output_ptr", "the output", "bfloat16", ROWS, output=True),
+    array(
+        "final_state_ptr",
+        "states after all; may be initial_state_ptr",
+        "float32",
+        STATES,
+        output=True,
+        null="not wanted",
+    ),
+]
+SIZES = [
+    tokens(),
+    SEQUENCES,
+    CU_SEQLENS_BITS,
+    key_heads(),
+    value_heads("value heads, a multiple of the key heads"),
+]
 QKV_DIM = integer("qkv_dim", "elements of qkv from token to token", min=0, max=INT32_MAX)
 
 # --- Golden cases: sequences of 70, 0, 1 and 64 tokens ---
@@ -336,11 +357,7 @@ CHUNK = Function(
         array("u_ptr", "u", "bfloat16", ROWS, output=True),
         array("p_ptr", "exp(G_i - G_j) q_i . k_j, i >= j", "bfloat16", SCORES, output=True),
         array("g_cumsum_ptr", "G", "float32", GATES, output=True),
-        tokens(),
-        SEQUENCES,
-        CU_SEQLENS_BITS,
-        key_heads(),
-        value_heads("value heads, a multiple of the key heads"),
+        *SIZES,
         V_STRIDE,
         stream(),
     ],
@@ -432,22 +449,8 @@ SCAN = Function(
         array("u_ptr", "u of prefill_chunk", "bfloat16", ROWS),
         array("p_ptr", "p of prefill_chunk", "bfloat16", SCORES),
         array("g_cumsum_ptr", "G of prefill_chunk", "float32", GATES),
-        array("initial_state_ptr", "states before all", "float32", STATES, null="zeros"),
-        CU_SEQLENS,
-        array("output_ptr", "the output", "bfloat16", ROWS, output=True),
-        array(
-            "final_state_ptr",
-            "states after all; may be initial_state_ptr",
-            "float32",
-            STATES,
-            output=True,
-            null="not wanted",
-        ),
-        tokens(),
-        SEQUENCES,
-        CU_SEQLENS_BITS,
-        key_heads(),
-        value_heads("value heads, a multiple of the key heads"),
+        *STATES_AND_OUTPUT,
+        *SIZES,
         floating("scale", "multiplies the output"),
         stream(),
     ],
@@ -520,22 +523,8 @@ FUSED = Function(
         array("v_ptr", "v, rows of 128 for each head first", "bfloat16", "num_tokens, v_stride"),
         array("g_ptr", "log gates; below -128 counts as -128", "float32", GATES),
         array("beta_ptr", "beta", "float32", GATES),
-        array("initial_state_ptr", "states before all", "float32", STATES, null="zeros"),
-        CU_SEQLENS,
-        array("output_ptr", "the output", "bfloat16", ROWS, output=True),
-        array(
-            "final_state_ptr",
-            "states after all; may be initial_state_ptr",
-            "float32",
-            STATES,
-            output=True,
-            null="not wanted",
-        ),
-        tokens(),
-        SEQUENCES,
-        CU_SEQLENS_BITS,
-        key_heads(),
-        value_heads("value heads, a multiple of the key heads"),
+        *STATES_AND_OUTPUT,
+        *SIZES,
         V_STRIDE,
         floating("scale", "multiplies the output"),
         stream(),
