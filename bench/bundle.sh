@@ -7,6 +7,8 @@
 set -eu
 build=$1 home=$2 wheel=$3 fla=$4 packages=$5 lacking=$6
 cd "$(dirname "$0")/.."
+# shellcheck source=tools/bundling.sh
+. tools/bundling.sh
 
 rm -rf "$home"
 mkdir -p "$home/bin" "$home/lib/system" "$home/share/pega/bench" "$home/kernels" "$home/python" "$home/artifacts"
@@ -64,23 +66,7 @@ if [ -d "$packages/flashinfer" ]; then
 fi
 find "$home" -name __pycache__ -prune -exec rm -rf {} +
 
-# What the programs need beyond the C and C++ libraries; used only where the system has none.
-for file in "$home"/bin/* "$home"/lib/*.so.*; do
-    LD_LIBRARY_PATH=$home/lib ldd "$file"
-done | sed -n 's/^[[:space:]]*\(lib[^ ]*\) => \(\/[^ ]*\) .*/\1 \2/p' | sort -u |
-    while read -r name path; do
-        case $name in
-        libc.so.* | libm.so.* | libdl.so.* | libpthread.so.* | librt.so.* | libgcc_s.so.* | \
-            libstdc++.so.* | libpega*.so.* | libtvm_ffi.so) ;;
-        *) cp -L "$path" "$home/lib/system/$name" ;;
-        esac
-    done
+gather_libraries "$home"
 
-{
-    echo "commit: $(git rev-parse HEAD 2>/dev/null || echo unknown)"
-    changed=$(git status --porcelain 2>/dev/null | grep -c . || true)
-    echo "files changed since: $changed"
-    echo "built: $(date -u '+%Y-%m-%d %H:%M UTC') by $(${CC:-cc} --version | head -n 1)"
-    echo "pack: qwen35.pegapack $(sha256sum build/kernels/qwen35.pegapack | cut -c1-16)"
-} >"$home/INFO"
+tell_origin build/kernels/qwen35.pegapack >"$home/INFO"
 du -sk "$home" | while read -r size path; do echo "$path: $size KiB"; done

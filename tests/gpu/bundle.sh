@@ -5,6 +5,8 @@
 set -eu
 build=$1 home=$2 wheel=$3 fla=$4
 cd "$(dirname "$0")/../.."
+# shellcheck source=tools/bundling.sh
+. tools/bundling.sh
 
 rm -rf "$home"
 mkdir -p "$home/bin" "$home/lib" "$home/lib/system" "$home/kernels" "$home/python"
@@ -35,26 +37,10 @@ for pack in qwen35 abi; do
     "$build/bin/pega" export "build/kernels/$pack.pegapack" -o "$home/artifacts/export/$pack.so"
 done
 
-# What the programs need beyond the C and C++ libraries; used only where the system has none.
-for file in "$home"/bin/* "$home"/lib/*.so.*; do
-    LD_LIBRARY_PATH=$home/lib ldd "$file"
-done | sed -n 's/^[[:space:]]*\(lib[^ ]*\) => \(\/[^ ]*\) .*/\1 \2/p' | sort -u |
-    while read -r name path; do
-        case $name in
-        libc.so.* | libm.so.* | libdl.so.* | libpthread.so.* | librt.so.* | libgcc_s.so.* | \
-            libstdc++.so.* | libpega*.so.* | libtvm_ffi.so) ;;
-        *) cp -L "$path" "$home/lib/system/$name" ;;
-        esac
-    done
+gather_libraries "$home"
 
 {
-    echo "commit: $(git rev-parse HEAD 2>/dev/null || echo unknown)"
-    changed=$(git status --porcelain 2>/dev/null | grep -c . || true)
-    echo "files changed since: $changed"
-    echo "built: $(date -u '+%Y-%m-%d %H:%M UTC') by $(${CC:-cc} --version | head -n 1)"
-    for pack in build/kernels/*.pegapack; do
-        echo "pack: $(basename "$pack") $(sha256sum "$pack" | cut -c1-16)"
-    done
+    tell_origin build/kernels/*.pegapack
     echo "wheel: $(basename "$wheel")"
     for package in "$fla"/*.dist-info; do
         echo "package: $(basename "$package" .dist-info)"
